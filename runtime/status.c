@@ -1,0 +1,44 @@
+#include "runtime/status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char message[2048];
+
+static const char *const texts[STATUS_COUNT] = {
+#define X(name, text, meaning) text,
+    STATUS_LIST(X)
+#undef X
+};
+
+const char *status_text(enum status status) {
+    return (unsigned)status < STATUS_COUNT ? texts[status] : "unknown";
+}
+
+enum status status_parse(const char *text) {
+    for (int i = 0; i < STATUS_COUNT; i++)
+        if (!strcmp(texts[i], text)) return (enum status)i;
+    return STATUS_COUNT;
+}
+
+enum status fail(enum status status, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    vsnprintf(message, sizeof message, format, list);
+    va_end(list);
+    return status;
+}
+
+enum status fail_context(enum status status, const char *format, ...) {
+    char old[sizeof message];
+    memcpy(old, message, sizeof old);
+    va_list list;
+    va_start(list, format);
+    int n = vsnprintf(message, sizeof message, format, list);
+    va_end(list);
+    if (n >= 0 && (size_t)n < sizeof message)
+        snprintf(message + n, sizeof message - (size_t)n, ": %s", old);
+    return status;
+}
+
+const char *fail_message(void) { return message; }
