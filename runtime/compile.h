@@ -14,15 +14,15 @@ struct target {
 };
 
 struct build {
-    enum status status;      /* OK or COMPILE */
-    bool cached;             /* found in the cache */
-    double compile_ms;       /* its share of the compilation, also when cached */
+    enum status status; /* OK or COMPILE */
+    bool cached;        /* found in the cache */
+    double compile_ms;  /* its share of the compilation, also when cached */
     int registers, spill_bytes, stack_bytes, shared_bytes; /* -1 where unknown */
-    int blocks_per_sm;       /* occupancy by cuda_occupancy.h or the driver; -1 unknown */
-    char code_hash[33];      /* of the machine code alone; "" on the CPU device */
-    char path[1024];         /* cubin or shared object */
-    char suffix[16];         /* of the entries' names in it */
-    char log[2048];          /* the compiler's words when it failed */
+    int blocks_per_sm;  /* occupancy by cuda_occupancy.h or the driver; -1 unknown */
+    char code_hash[33]; /* of the machine code alone; "" on the CPU device */
+    char path[1024];    /* cubin or shared object */
+    char suffix[16];    /* of the entries' names in it */
+    char log[2048];     /* the compiler's words when it failed */
 };
 
 /* Compiles `count` points of one kernel and problem (its compiled sizes and dtype) that are not in

@@ -12,21 +12,21 @@ enum device_kind { DEVICE_CPU, DEVICE_CUDA };
 
 struct device_info {
     enum device_kind kind;
-    int ordinal;           /* N of cuda:N */
-    char id[16];           /* "cpu", "cuda:0" */
-    char name[96];         /* "NVIDIA H200" */
-    char slug[96];         /* "nvidia-h200": file names */
-    int arch;              /* 90 for sm_90; 0 on the CPU device */
-    int sms;               /* multiprocessors; cores on the CPU device */
+    int ordinal;   /* N of cuda:N */
+    char id[16];   /* "cpu", "cuda:0" */
+    char name[96]; /* "NVIDIA H200" */
+    char slug[96]; /* "nvidia-h200": file names */
+    int arch;      /* 90 for sm_90; 0 on the CPU device */
+    int sms;       /* multiprocessors; cores on the CPU device */
     int threads_per_sm, threads_per_block;
     int registers_per_sm;
-    int shared_per_block;  /* bytes a block may have after opting in */
+    int shared_per_block; /* bytes a block may have after opting in */
     int shared_per_sm;
     int64_t l2_bytes, memory_bytes;
     int clock_khz, memory_clock_khz, bus_bits;
-    int ecc;               /* 1 on, 0 off, -1 unknown */
-    int driver_version;    /* 13000 for CUDA 13.0; 0 on the CPU device */
-    char driver[64];       /* kernel driver, "580.159.03" */
+    int ecc;            /* 1 on, 0 off, -1 unknown */
+    int driver_version; /* 13000 for CUDA 13.0; 0 on the CPU device */
+    char driver[64];    /* kernel driver, "580.159.03" */
 };
 
 enum { MAX_PARAMS = 48 };

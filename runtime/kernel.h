@@ -125,7 +125,7 @@ struct kernel {
     int tunable_count;
     const struct argument *arguments;
     int argument_count;
-    unsigned dtypes;               /* bit i: enum dtype i is supported */
+    unsigned dtypes;                /* bit i: enum dtype i is supported */
     const struct problem *problems; /* the standard problems, dtype left at 0 */
     int problem_count;
     struct bound bound;
@@ -142,8 +142,8 @@ struct kernel {
      * want[i] and magnitude[i] are arrays of elements(i) doubles to be written. An element that
      * the kernel must not touch has want = NaN. `first`/`last` bound the outermost index that
      * this call shall do, so that threads can share the work; see `outer`. */
-    void (*reference)(const struct problem *problem, const void *const *before,
-                      double *const *want, double *const *magnitude, int64_t first, int64_t last);
+    void (*reference)(const struct problem *problem, const void *const *before, double *const *want,
+                      double *const *magnitude, int64_t first, int64_t last);
     int64_t (*outer)(const struct problem *problem);
     /* Writes argument `index` with fill FILL_KERNEL into host memory. */
     void (*input)(const struct problem *problem, int index, uint64_t seed, void *host);
@@ -152,9 +152,9 @@ struct kernel {
 /* --- dtypes ------------------------------------------------------------------------------- */
 size_t dtype_bytes(enum dtype dtype);
 const char *dtype_name(enum dtype dtype); /* "fp16", "bf16", "fp32", "int32", "uint8" */
-enum dtype dtype_parse(const char *text);  /* DTYPE_COUNT when unknown */
-double dtype_roundoff(enum dtype dtype);   /* u: half the distance from 1 to the next number */
-double dtype_floor(enum dtype dtype);      /* half the smallest subnormal */
+enum dtype dtype_parse(const char *text); /* DTYPE_COUNT when unknown */
+double dtype_roundoff(enum dtype dtype);  /* u: half the distance from 1 to the next number */
+double dtype_floor(enum dtype dtype);     /* half the smallest subnormal */
 double dtype_load(enum dtype dtype, const void *array, int64_t index);
 void dtype_store(enum dtype dtype, void *array, int64_t index, float value); /* to nearest even */
 static inline enum dtype argument_dtype(const struct argument *a, const struct problem *p) {

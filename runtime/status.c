@@ -36,8 +36,13 @@ enum status fail_context(enum status status, const char *format, ...) {
     va_start(list, format);
     int n = vsnprintf(message, sizeof message, format, list);
     va_end(list);
-    if (n >= 0 && (size_t)n < sizeof message)
-        snprintf(message + n, sizeof message - (size_t)n, ": %s", old);
+    if (n >= 0 && (size_t)n + 3 < sizeof message) {
+        size_t room = sizeof message - (size_t)n - 3, length = strlen(old);
+        if (length > room) length = room;
+        memcpy(message + n, ": ", 2);
+        memcpy(message + n + 2, old, length);
+        message[(size_t)n + 2 + length] = 0;
+    }
     return status;
 }
 

@@ -38,8 +38,7 @@ const char *status_text(enum status status);
 enum status status_parse(const char *text);
 
 /* Records the sentence for this thread and returns `status`. At most 2047 bytes are kept. */
-enum status fail(enum status status, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+enum status fail(enum status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Puts words in front of the recorded sentence, for a caller that knows more. */
 enum status fail_context(enum status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

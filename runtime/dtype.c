@@ -1,0 +1,114 @@
+/* dtype.c - number formats on the host. Written apart from simt.h's conversions on purpose: the
+ * references that judge the kernels must not share their code. */
+#include "runtime/kernel.h"
+
+#include <math.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t bytes;
+    int digits;   /* of the significand, the hidden one too */
+    int smallest; /* exponent of the smallest subnormal */
+} formats[DTYPE_COUNT] = {
+    [DTYPE_F16] = {"fp16", 2, 11, -24},  [DTYPE_BF16] = {"bf16", 2, 8, -133},
+    [DTYPE_F32] = {"fp32", 4, 24, -149}, [DTYPE_I32] = {"int32", 4, 31, 0},
+    [DTYPE_U8] = {"uint8", 1, 8, 0},
+};
+
+size_t dtype_bytes(enum dtype dtype) { return formats[dtype].bytes; }
+const char *dtype_name(enum dtype dtype) {
+    return dtype < DTYPE_COUNT ? formats[dtype].name : "unknown";
+}
+
+enum dtype dtype_parse(const char *text) {
+    for (int i = 0; i < DTYPE_COUNT; i++)
+        if (!strcmp(formats[i].name, text)) return (enum dtype)i;
+    return DTYPE_COUNT;
+}
+
+double dtype_roundoff(enum dtype dtype) {
+    return dtype <= DTYPE_F32 ? ldexp(1, -formats[dtype].digits) : 0;
+}
+
+double dtype_floor(enum dtype dtype) {
+    /* GPUs and hosts agree on fp16 subnormals; fp32 arithmetic behind bf16 and fp32 results may
+     * flush below 2^-126, so there the floor is the smallest normal number. */
+    if (dtype == DTYPE_F16) return ldexp(1, formats[dtype].smallest - 1);
+    return dtype <= DTYPE_F32 ? 0x1p-126 : 0;
+}
+
+static double half_value(uint16_t bits) {
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double value = exponent == 31 ? (fraction ? NAN : INFINITY)
+                                  : ldexp(exponent ? 1024 + fraction : fraction,
+                                          (exponent ? exponent : 1) - 25);
+    return bits & 0x8000 ? -value : value;
+}
+
+static uint16_t half_bits(float value) {
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    double a = fabs((double)value);
+    if (isnan(value)) return sign | 0x7e00;
+    if (a < 0x1p-14) return sign | (uint16_t)nearbyint(a * 0x1p24);
+    int exponent;
+    double fraction = frexp(a, &exponent);                      /* [0.5, 1) */
+    long steps = (long)nearbyint(fraction * 2048);              /* 1024..2048 */
+    long bits = ((long)(exponent + 14) << 10) + (steps - 1024); /* a carry moves the exponent */
+    return sign | (uint16_t)(bits >= 0x7c00 || exponent > 17 ? 0x7c00 : bits);
+}
+
+double dtype_load(enum dtype dtype, const void *array, int64_t index) {
+    const char *at = (const char *)array + index * (int64_t)formats[dtype].bytes;
+    uint16_t half;
+    uint32_t word;
+    float single;
+    switch (dtype) {
+    case DTYPE_F16:
+        memcpy(&half, at, 2);
+        return half_value(half);
+    case DTYPE_BF16:
+        memcpy(&half, at, 2);
+        word = (uint32_t)half << 16;
+        memcpy(&single, &word, 4);
+        return (double)single;
+    case DTYPE_F32:
+        memcpy(&single, at, 4);
+        return (double)single;
+    case DTYPE_I32:
+        memcpy(&word, at, 4);
+        return (double)(int32_t)word;
+    default:
+        return (double)*(const uint8_t *)at;
+    }
+}
+
+void dtype_store(enum dtype dtype, void *array, int64_t index, float value) {
+    char *at = (char *)array + index * (int64_t)formats[dtype].bytes;
+    uint16_t half;
+    uint32_t word;
+    int32_t integer;
+    switch (dtype) {
+    case DTYPE_F16:
+        half = half_bits(value);
+        memcpy(at, &half, 2);
+        break;
+    case DTYPE_BF16:
+        memcpy(&word, &value, 4);
+        if (isnan(value))
+            half = (uint16_t)(word >> 16 | 0x40);
+        else
+            half = (uint16_t)((word + 0x7fff + (word >> 16 & 1)) >> 16);
+        memcpy(at, &half, 2);
+        break;
+    case DTYPE_F32:
+        memcpy(at, &value, 4);
+        break;
+    case DTYPE_I32:
+        integer = (int32_t)value;
+        memcpy(at, &integer, 4);
+        break;
+    default:
+        *(uint8_t *)at = (uint8_t)value;
+    }
+}
