@@ -1,6 +1,6 @@
 /* baseline.h - the C ABI between the harness and a plugin that runs someone else's kernels.
  *
- * A plugin is a shared object that exports `fastinfer_baseline` (a struct baseline). It is loaded
+ * A plugin is a shared object that exports the function `fastinfer_baseline`, which returns one of these. It is loaded
  * at run time; nothing of it is linked. Every function returns 0, or -1 with a sentence in
  * error(). Calls come from one thread.
  */

@@ -189,6 +189,10 @@ enum status space_enumerate(const struct kernel *kernel, const struct problem *p
  * in which every value of every tunable appears as early as possible. The caller frees *out. */
 enum status space_sample(const struct kernel *kernel, const struct point *space, int space_count,
                          int count, uint64_t seed, struct point **out, int *out_count);
+/* The built-in default for a problem: the kernel's, or where that is not legal the legal point
+ * that shares the most values with it. STATUS_ARGUMENT when no point is legal. */
+enum status space_default(const struct kernel *kernel, const struct problem *problem,
+                          const struct device_info *device, struct point *out);
 bool point_equal(const struct kernel *kernel, const struct point *a, const struct point *b);
 
 /* The nearest of `names` to `word` by edit distance, for "did you mean"; NULL if none is near. */

@@ -1,5 +1,5 @@
 /* space.c - the legal points of a problem, and a sample of them that covers every value. */
-#include "runtime/kernel.h"
+#include "runtime/device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,4 +78,27 @@ enum status space_sample(const struct kernel *kernel, const struct point *space,
     }
     *out = pool, *out_count = count;
     return STATUS_OK;
+}
+
+enum status space_default(const struct kernel *kernel, const struct problem *problem,
+                          const struct device_info *device, struct point *out) {
+    struct point *space;
+    int count, most = -1;
+    const char *why = "no point is legal";
+    *out = point_default(kernel);
+    if (kernel->legal(problem, out, device, &why)) return STATUS_OK;
+    struct point wanted = *out;
+    TRY(space_enumerate(kernel, problem, device, &space, &count));
+    for (int i = 0; i < count; i++) {
+        int shared = 0;
+        for (int t = 0; t < kernel->tunable_count; t++)
+            shared += space[i].value[t] == wanted.value[t];
+        if (shared > most) most = shared, *out = space[i];
+    }
+    free(space);
+    if (count) return STATUS_OK;
+    char text[MAX_TEXT];
+    problem_format(kernel, problem, text);
+    return fail(STATUS_ARGUMENT, "%s has no legal point for %s on %s (%s)", kernel->name, text,
+                device->name, why);
 }

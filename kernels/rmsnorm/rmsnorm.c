@@ -89,12 +89,20 @@ bool rmsnorm_row_legal(const struct rmsnorm_row *row, const struct device_info *
     if (row->vector_bytes < 8 &&
         (row->blocks_per_sm || row->load_hint || row->store_hint || row->rows_per_block > 2))
         return refuse(why, "narrow vectors are kept in their plain form only");
+    if (row->vector_bytes == 8 && (row->blocks_per_sm > 2 || row->load_hint || row->ahead ||
+                                   row->reduce == 1 || row->rows_per_block > 4))
+        return refuse(why, "8-byte vectors are kept without hints, small grids and loading ahead");
+    if (threads > 512 && (row->blocks_per_sm || row->vector_bytes < 16))
+        return refuse(why, "over 512 threads a row: kept one-shot, with whole vectors");
     if (row->ahead && (!row->blocks_per_sm || row->passes != 1 || chunks * vector > 32))
         return refuse(why, "loading ahead needs a persistent grid and registers to spare");
     if (row->load_hint && row->passes == 2)
         return refuse(why, "a row read twice must stay in the cache");
-    if ((row->reduce == 1 || row->passes == 2) && (row->store_hint || row->blocks_per_sm > 2))
+    if ((row->reduce == 1 || row->passes == 2) &&
+        (row->load_hint || row->ahead || row->blocks_per_sm > 1))
         return refuse(why, "slower reductions and two passes are kept in their plain form only");
+    if (row->passes == 2 && (row->reduce == 1 || (row->unroll > 1 && row->vector_bytes < 16)))
+        return refuse(why, "two passes are kept without the slowest sums and narrow unrolling");
     if (row->store_hint && row->load_hint != 1) return refuse(why, "stores stream where loads do");
     if (!grid_fits(row->block, row->blocks_per_sm, device))
         return refuse(why, "more threads than a multiprocessor holds");

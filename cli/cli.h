@@ -1,0 +1,21 @@
+/* cli.h - the verbs of the program. Each returns the exit code: 0 done, 1 a verdict against, 2 an
+ * error (already printed), 130 interrupted. */
+#ifndef FASTINFER_CLI_H
+#define FASTINFER_CLI_H
+
+#include "runtime/status.h"
+
+#define FASTINFER_VERSION "0.1.0"
+
+int cli_devices(int argc, char **argv);
+int cli_bench(int argc, char **argv);
+int cli_export(int argc, char **argv);
+int cli_plot(int argc, char **argv);
+int cli_build(int argc, char **argv);
+
+/* Prints "fastinfer: " and the recorded sentence, and gives the exit code of the status. */
+int cli_error(enum status status);
+/* "BENCH": an argp name such that usage reads "fastinfer bench ...". */
+char *cli_name(const char *verb);
+
+#endif

@@ -1,0 +1,253 @@
+/* export.c - fastinfer export: what results/ keeps for review, and configs/ from it. */
+#include <argp.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "harness/store.h"
+
+enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL };
+static const struct argp_option options[] = {
+    {"db", KEY_DB, "FILE", 0, "the database (default results/fastinfer.db)", 0},
+    {"out", KEY_OUT, "DIR", 0, "results/<device>/ is made in DIR (default results)", 0},
+    {"format", KEY_FORMAT, "csv|json", 0, "default csv", 0},
+    {"device", KEY_DEVICE, "SLUG", 0, "only this device, e.g. nvidia-h200", 0},
+    {"configs", KEY_CONFIGS, "DIR", 0, "also write DIR/<device>.json: the best point of each problem", 0},
+    {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
+    {0}};
+
+struct arguments {
+    const char *db, *out, *format, *configs, *device;
+    bool all;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct arguments *a = state->input;
+    switch (key) {
+    case KEY_DB: a->db = arg; break;
+    case KEY_OUT: a->out = arg; break;
+    case KEY_FORMAT:
+        if (strcmp(arg, "csv") != 0 && strcmp(arg, "json") != 0)
+            argp_error(state, "format '%s' is neither csv nor json", arg);
+        a->format = arg;
+        break;
+    case KEY_DEVICE: a->device = arg; break;
+    case KEY_CONFIGS: a->configs = arg; break;
+    case KEY_ALL: a->all = true; break;
+    case ARGP_KEY_ARG: argp_error(state, "unexpected '%s'", arg); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* A row's sink: CSV text, or a JSON array. */
+struct sink {
+    FILE *csv;
+    json_t *json;
+    int rows;
+};
+
+static void csv_field(FILE *out, const char *text) {
+    if (!text) return;
+    if (!strpbrk(text, ",\"\n")) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"') fputc('"', out);
+        fputc(*text == '\n' ? ' ' : *text, out);
+    }
+    fputc('"', out);
+}
+
+static json_t *json_field(const char *text) {
+    char *end;
+    if (!text) return json_null();
+    double number = strtod(text, &end);
+    return *text && !*end ? json_real(number) : json_string(text);
+}
+
+static enum status take_row(void *context, int columns, const char *const *names,
+                            const char *const *values) {
+    struct sink *sink = context;
+    json_t *row = sink->json ? json_object() : NULL;
+    if (sink->csv && !sink->rows)
+        for (int i = 0; i < columns; i++) fprintf(sink->csv, "%s%s", i ? "," : "", names[i]);
+    if (sink->csv) fputc('\n', sink->csv);
+    for (int i = 0; i < columns; i++) {
+        if (sink->csv && i) fputc(',', sink->csv);
+        if (sink->csv) csv_field(sink->csv, values[i]);
+        if (row) json_object_set_new(row, names[i], json_field(values[i]));
+    }
+    if (row) json_array_append_new(sink->json, row);
+    sink->rows++;
+    return STATUS_OK;
+}
+
+static enum status save(const char *path, struct sink *sink) {
+    bool good = true;
+    if (sink->csv) {
+        fputc('\n', sink->csv);
+        good = !ferror(sink->csv);
+        good &= fclose(sink->csv) == 0;
+    } else {
+        good = !json_dump_file(sink->json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    }
+    json_decref(sink->json);
+    if (!good) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
+    printf("%s: %d rows\n", path, sink->rows);
+    return STATUS_OK;
+}
+
+static enum status write_query(struct store *store, const struct arguments *a, const char *folder,
+                               const char *name, const char *sql, const char *slug) {
+    char path[1200];
+    struct sink sink = {0};
+    snprintf(path, sizeof path, "%s/%s.%s", folder, name, a->format);
+    if (!strcmp(a->format, "json"))
+        sink.json = json_array();
+    else if (!(sink.csv = fopen(path, "w")))
+        return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
+    const char *params[] = {slug};
+    enum status status = store_query(store, sql, params, 1, &sink, take_row);
+    enum status saved = save(path, &sink);
+    return status ? status : saved;
+}
+
+/* Rounded to what the clock can tell; ceilings' own problems are left out. */
+static const char columns_sql[] =
+    "SELECT kernel, dtype, problem, rows, residency, launch, point, status, "
+    "printf('%.3f', median_us) AS median_us, printf('%.3f', mad_us) AS mad_us, "
+    "printf('%.3f', low_us) AS low_us, printf('%.3f', high_us) AS high_us, samples, launches, "
+    "printf('%.1f', gbps) AS gbps, printf('%.1f', ceiling_gbps) AS ceiling_gbps, "
+    "printf('%.2f', percent_of_ceiling) AS percent_of_ceiling, baseline, "
+    "printf('%.3f', baseline_us) AS baseline_us, printf('%.3f', speedup) AS speedup, "
+    "printf('%.3f', fused_us) AS fused_us, printf('%.3f', default_us) AS default_us, "
+    "printf('%.2f', host_us) AS host_us, printf('%.2f', wall_us) AS wall_us, "
+    "printf('%.2f', baseline_wall_us) AS baseline_wall_us, "
+    "printf('%.3f', speedup_with_launch) AS speedup_with_launch, "
+    "printf('%.0f', read_bytes) AS read_bytes, printf('%.0f', write_bytes) AS write_bytes, "
+    "printf('%.0f', flops) AS flops, printf('%.4f', worst_error) AS worst_error, registers, "
+    "spill_bytes, shared_bytes, blocks_per_sm, sm_mhz, memory_mhz, celsius, watts, device, driver, "
+    "\"commit\", dirty, date FROM ";
+
+static enum status write_environment(struct store *store, const struct arguments *a,
+                                     const char *folder, const char *slug) {
+    struct arguments as_json = *a;
+    as_json.format = "json";
+    return write_query(
+        store, &as_json, folder, "environment",
+        "SELECT run.id AS run, d.name AS device, d.slug AS device_slug, d.kind AS device_kind, "
+        "d.arch, d.facts, driver, compiler, baseline, commit_id AS \"commit\", dirty, "
+        "started, ended, outcome, command, seed, wall_seconds, compile_seconds, measure_seconds, "
+        "copy_gbps, copy_bytes, launch_ns, graph_node_ns, sqlite_version() AS sqlite, "
+        "(SELECT COUNT(*) FROM measurement m WHERE m.run_id = run.id) AS measurements "
+        "FROM run JOIN device d ON d.id = device_id WHERE d.slug = ? AND EXISTS (SELECT 1 FROM "
+        "measurement m WHERE m.run_id = run.id) ORDER BY run.id",
+        slug);
+}
+
+struct config_file {
+    json_t *entries;
+    char device[96], commit[64], date[32];
+};
+
+static enum status take_entry(void *context, int columns, const char *const *names,
+                              const char *const *v) {
+    struct config_file *file = context;
+    (void)columns, (void)names;
+    json_t *entry = json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f}", "kernel", v[0], "dtype",
+                              v[1], "policy", v[2], "problem", v[3], "point", v[4], "median_us",
+                              atof(v[5]), "low_us", atof(v[6]), "high_us", atof(v[7]));
+    if (v[8]) json_object_set_new(entry, "percent_of_ceiling", json_real(atof(v[8])));
+    if (v[9]) json_object_set_new(entry, "default_us", json_real(atof(v[9])));
+    json_array_append_new(file->entries, entry);
+    snprintf(file->device, sizeof file->device, "%s", v[10]);
+    snprintf(file->commit, sizeof file->commit, "%s", v[11]);
+    snprintf(file->date, sizeof file->date, "%s", v[12]);
+    return STATUS_OK;
+}
+
+static enum status write_config(struct store *store, const struct arguments *a,
+                                const char *slug) {
+    char path[1200];
+    struct config_file file = {.entries = json_array()};
+    const char *params[] = {slug};
+    TRY(store_query(store,
+                    "SELECT kernel, dtype, residency || ',' || launch, problem, point, "
+                    "round(median_us, 3), round(low_us, 3), round(high_us, 3), "
+                    "round(percent_of_ceiling, 2), round(default_us, 3), device, \"commit\", date "
+                    "FROM best WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER "
+                    "BY kernel, dtype, residency, rows, read_bytes, problem",
+                    params, 1, &file, take_entry));
+    json_t *json = json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "device", file.device, "slug", slug,
+                             "measured", 1, "commit", file.commit, "date", file.date, "entries",
+                             file.entries);
+    snprintf(path, sizeof path, "%s/%s.json", a->configs, slug);
+    mkdir(a->configs, 0777);
+    int failed = json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(7));
+    size_t count = json_array_size(file.entries);
+    json_decref(json);
+    if (failed) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
+    printf("%s: %zu entries\n", path, count);
+    return STATUS_OK;
+}
+
+struct exporting {
+    struct store *store;
+    const struct arguments *a;
+    int devices;
+};
+
+static enum status export_device(void *context, int columns, const char *const *names,
+                                 const char *const *v) {
+    struct exporting *e = context;
+    char folder[1100], sql[4096];
+    (void)columns, (void)names;
+    if (e->a->device && strcmp(e->a->device, v[0]) != 0) return STATUS_OK;
+    e->devices++;
+    snprintf(folder, sizeof folder, "%s/%s", e->a->out, v[0]);
+    mkdir(e->a->out, 0777);
+    if (mkdir(folder, 0777) && errno != EEXIST)
+        return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
+    snprintf(sql, sizeof sql,
+             "%sbest WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER BY kernel, "
+             "dtype, residency, launch, rows, read_bytes, problem",
+             columns_sql);
+    TRY(write_query(e->store, e->a, folder, "bench", sql, v[0]));
+    if (e->a->all) {
+        snprintf(sql, sizeof sql,
+                 "%sresults WHERE device_slug = ? ORDER BY kernel, dtype, residency, launch, rows, "
+                 "read_bytes, problem, median_us",
+                 columns_sql);
+        TRY(write_query(e->store, e->a, folder, "points", sql, v[0]));
+    }
+    TRY(write_environment(e->store, e->a, folder, v[0]));
+    return e->a->configs ? write_config(e->store, e->a, v[0]) : STATUS_OK;
+}
+
+int cli_export(int argc, char **argv) {
+    static const struct argp argp = {options, parse, NULL,
+                                     "Writes <device>/bench.csv and environment.json from the "
+                                     "database.",
+                                     NULL, NULL, NULL};
+    struct arguments a = {.db = "results/fastinfer.db", .out = "results", .format = "csv"};
+    struct exporting exporting = {.a = &a};
+    argv[0] = cli_name("export");
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    enum status status = store_open_readonly(a.db, &exporting.store);
+    if (!status)
+        status = store_query(exporting.store, "SELECT slug FROM device ORDER BY id", NULL, 0,
+                             &exporting, export_device);
+    if (!status && !exporting.devices)
+        status = fail(STATUS_ARGUMENT, "%s: nothing measured%s%s yet", a.db,
+                      a.device ? " on " : "", a.device ? a.device : "");
+    store_close(exporting.store);
+    return status ? cli_error(status) : 0;
+}

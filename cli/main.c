@@ -1,0 +1,72 @@
+/* main.c - finds the verb. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "harness/worker.h"
+#include "kernels/registry.h"
+#include "runtime/kernel.h"
+
+static const struct verb {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} verbs[] = {
+    {"devices", "list GPUs and the CPU device, with what they were measured to do", cli_devices},
+    {"bench", "compile, verify and time kernels against PyTorch eager", cli_bench},
+    {"build", "compile points for an architecture and show registers, spills, occupancy", cli_build},
+    {"export", "write results as CSV or JSON for review", cli_export},
+    {"plot", "draw speedup, bandwidth and roofline with gnuplot", cli_plot},
+};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+int cli_error(enum status status) {
+    fprintf(stderr, "fastinfer: %s\n", fail_message());
+    return status == STATUS_INTERRUPTED ? 130 : status ? 2 : 0;
+}
+
+char *cli_name(const char *verb) {
+    static char name[64];
+    snprintf(name, sizeof name, "fastinfer %s", verb);
+    return name;
+}
+
+static void usage(FILE *out) {
+    fprintf(out, "fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n",
+            FASTINFER_VERSION);
+    for (int i = 0; i < VERBS; i++)
+        fprintf(out, "  fastinfer %-8s %s\n", verbs[i].name, verbs[i].help);
+    fprintf(out, "\nTry `fastinfer bench`, or `fastinfer VERB --help`.\n");
+}
+
+static int unknown_verb(const char *word) {
+    const char *names[VERBS];
+    for (int i = 0; i < VERBS; i++) names[i] = verbs[i].name;
+    const char *near = nearest_name(word, names, VERBS);
+    fprintf(stderr, "fastinfer: there is no verb '%s'", word);
+    if (near) fprintf(stderr, "; did you mean '%s'?", near);
+    fprintf(stderr, "\n");
+    if (!near) usage(stderr);
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    const char *folder = getenv("FASTINFER_KERNELS"); /* set by --kernels, also for workers */
+    if (folder && *folder && registry_add_folder(folder)) return cli_error(STATUS_ARGUMENT);
+    if (argc < 2) {
+        usage(stdout);
+        return 0;
+    }
+    if (!strcmp(argv[1], "worker")) return worker_main();
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+        printf("fastinfer %s\n", FASTINFER_VERSION);
+        return 0;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        usage(stdout);
+        return 0;
+    }
+    for (int i = 0; i < VERBS; i++)
+        if (!strcmp(argv[1], verbs[i].name)) return verbs[i].run(argc - 1, argv + 1);
+    return unknown_verb(argv[1]);
+}

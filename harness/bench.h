@@ -1,0 +1,97 @@
+/* bench.h - the main job: plan what to measure, have it compiled, verified and timed by worker
+ * processes, store every record, and let the best of each problem meet the baselines.
+ */
+#ifndef FASTINFER_BENCH_H
+#define FASTINFER_BENCH_H
+
+#include "harness/store.h"
+
+enum { MAX_KERNELS = 64, MAX_POLICIES = 6, MAX_PROBLEM_TEXTS = 64 };
+
+struct bench_options {
+    const char *device; /* "auto", "cpu", "cuda:N" */
+    const struct kernel *kernel[MAX_KERNELS];
+    int kernels; /* 0: all */
+    enum dtype dtype;
+    struct policy policy[MAX_POLICIES];
+    int policies; /* 0: cold,stream for all and hot,graph for up to 16 rows */
+    const char *problem[MAX_PROBLEM_TEXTS];
+    int problems; /* 0: the standard ones */
+    const char *model;   /* a HuggingFace folder whose config.json gives the problems, or NULL */
+    const char *point;   /* only this point, or NULL */
+    const char *configs; /* folder, or NULL */
+    bool quick, exhaust, resume, baselines;
+    int samples; /* points a problem; 0: the default for the device */
+    const char *db;
+    uint64_t seed;
+    char command[512];
+};
+
+struct bench_outcome {
+    int64_t run;
+    struct device_info device;
+    char note[512];       /* what the user should know first, "" else */
+    int cells, points, distinct, failed; /* distinct: machine codes among the points */
+    double wall_s, compile_s, measure_s; /* busy: the share of wall in which some worker did so */
+    double busy_share;
+    bool interrupted;
+};
+
+/* Runs a bench into a database. STATUS_INTERRUPTED after Ctrl-C, with all that was measured kept. */
+enum status bench_run(const struct bench_options *options, struct store *store,
+                      struct bench_outcome *out);
+
+/* --- the plan (bench_plan.c) ---------------------------------------------------------------- */
+
+enum { BEST = 3 };
+
+struct group { /* what compiles to the same binaries: kernel, compiled sizes, dtype */
+    const struct kernel *kernel;
+    struct problem problem; /* one of its problems */
+    struct point *point;
+    struct build *build;    /* status CRASH and hash "" until compiled */
+    bool *compiled;
+    int points, sent, done;
+};
+
+struct cell { /* one kernel, problem and policy */
+    struct group *group;
+    struct problem problem;
+    struct policy policy;
+    bool is_ceiling; /* only there to be the ceiling of others: no contest of its own */
+    int *order;      /* indices into the group's points that are legal here */
+    int points, sent, done;
+    struct point best[BEST];
+    double best_ns[BEST];
+    int best_count;
+    struct point fallback, configured;
+    bool has_configured, contest_sent, finished;
+    struct cell *ceiling; /* the stream cell of the same bytes; NULL for stream itself */
+};
+
+enum { MAX_GROUPS = 512 };
+struct plan_of_bench {
+    struct group *group[MAX_GROUPS];
+    int groups;
+    struct cell *cell;
+    int cells;
+};
+
+struct config;
+enum status bench_plan(const struct bench_options *options, const struct device_info *device,
+                       const struct config *config, struct plan_of_bench *out);
+void bench_plan_free(struct plan_of_bench *plan);
+
+/* --- progress (progress.c) -------------------------------------------------------------------- */
+
+struct progress {
+    double start_s, shown_s;
+    bool terminal, quiet;
+};
+void progress_start(struct progress *progress);
+/* One line: rewritten in place on a terminal, a plain line every few seconds elsewhere. */
+void progress_show(struct progress *progress, const char *doing, int done, int total,
+                   const char *best, bool force);
+void progress_clear(struct progress *progress);
+
+#endif

@@ -1,0 +1,350 @@
+/* bench_plan.c - which points of which kernels on which problems under which policies. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "harness/bench.h"
+#include "kernels/registry.h"
+#include "runtime/config.h"
+
+enum { HOT_ROWS = 16 }; /* up to this many rows a kernel is about latency, and its data is in L2 */
+
+struct builder {
+    const struct bench_options *options;
+    const struct device_info *device;
+    const struct config *config;
+    struct plan_of_bench *plan;
+    int cell_capacity;
+};
+
+static bool same_binaries(const struct group *g, const struct kernel *kernel,
+                          const struct problem *problem) {
+    if (g->kernel != kernel || g->problem.dtype != problem->dtype) return false;
+    for (int i = 0; i < kernel->size_count; i++)
+        if (kernel->sizes[i].compiled && g->problem.size[i] != problem->size[i]) return false;
+    return true;
+}
+
+static bool add_point(struct group *g, const struct point *point) {
+    for (int i = 0; i < g->points; i++)
+        if (point_equal(g->kernel, &g->point[i], point)) return false;
+    g->point[g->points++] = *point;
+    return true;
+}
+
+static bool is_named(const struct bench_options *options, const struct kernel *kernel) {
+    for (int i = 0; i < options->kernels; i++)
+        if (options->kernel[i] == kernel) return true;
+    return false;
+}
+
+static int default_samples(const struct builder *b, const struct kernel *kernel) {
+    bool cpu = b->device->kind == DEVICE_CPU, stream = !strcmp(kernel->name, "stream");
+    /* as a ceiling only, stream need not be exhausted on every problem's bytes */
+    if (b->options->exhaust && (!stream || is_named(b->options, kernel))) return 1 << 20;
+    if (b->options->samples) return b->options->samples;
+    if (b->options->quick) return stream ? 2 : 4;
+    return cpu ? (stream ? 3 : 6) : stream ? 28 : 12;
+}
+
+/* The sample of a group: spread, seeded, the same for all of its problems. */
+static enum status fill_group(struct builder *b, struct group *g) {
+    struct point *space, *sample;
+    int count, sampled;
+    TRY(space_enumerate(g->kernel, &g->problem, b->device, &space, &count));
+    enum status status =
+        space_sample(g->kernel, space, count, default_samples(b, g->kernel), b->options->seed,
+                     &sample, &sampled);
+    free(space);
+    if (status) return status;
+    enum { ROOM = 256 }; /* for defaults and configured points of the group's problems */
+    g->point = calloc((size_t)sampled + ROOM, sizeof *g->point);
+    g->build = calloc((size_t)sampled + ROOM, sizeof *g->build);
+    g->compiled = calloc((size_t)sampled + ROOM, sizeof *g->compiled);
+    if (b->options->point && is_named(b->options, g->kernel)) {
+        struct point point;
+        status = point_parse(g->kernel, b->options->point, &point);
+        if (!status) add_point(g, &point);
+    } else {
+        for (int i = 0; i < sampled; i++) add_point(g, &sample[i]);
+    }
+    free(sample);
+    return status;
+}
+
+static enum status find_group(struct builder *b, const struct kernel *kernel,
+                              const struct problem *problem, struct group **out) {
+    struct plan_of_bench *plan = b->plan;
+    for (int i = 0; i < plan->groups; i++)
+        if (same_binaries(*out = plan->group[i], kernel, problem)) return STATUS_OK;
+    if (plan->groups == MAX_GROUPS)
+        return fail(STATUS_ARGUMENT, "more than %d different compiled sizes in one bench",
+                    MAX_GROUPS);
+    struct group *g = *out = plan->group[plan->groups++] = calloc(1, sizeof *g);
+    *g = (struct group){.kernel = kernel, .problem = *problem};
+    return fill_group(b, g);
+}
+
+static enum status add_cell(struct builder *b, const struct kernel *kernel,
+                            const struct problem *problem, struct policy policy,
+                            bool is_ceiling) {
+    struct plan_of_bench *plan = b->plan;
+    struct group *group;
+    TRY(problem_check(kernel, problem, (double)b->device->memory_bytes));
+    for (int i = 0; i < plan->cells; i++) {
+        struct cell *c = &plan->cell[i];
+        if (c->group->kernel == kernel && !memcmp(&c->problem, problem, sizeof *problem) &&
+            !memcmp(&c->policy, &policy, sizeof policy)) {
+            c->is_ceiling &= is_ceiling;
+            return STATUS_OK;
+        }
+    }
+    TRY(find_group(b, kernel, problem, &group));
+    if (plan->cells == b->cell_capacity) {
+        b->cell_capacity = b->cell_capacity ? 2 * b->cell_capacity : 256;
+        plan->cell = realloc(plan->cell, (size_t)b->cell_capacity * sizeof *plan->cell);
+    }
+    plan->cell[plan->cells++] = (struct cell){
+        .group = group, .problem = *problem, .policy = policy, .is_ceiling = is_ceiling};
+    return STATUS_OK;
+}
+
+static int64_t rows_of(const struct kernel *kernel, const struct problem *problem) {
+    int rows = kernel_size(kernel, "rows");
+    return rows < 0 ? 0 : problem->size[rows];
+}
+
+/* --- problems ------------------------------------------------------------------------------------ */
+
+struct chosen {
+    const struct kernel *kernel;
+    struct problem problem;
+};
+struct choice {
+    struct chosen *item;
+    int count, capacity;
+};
+
+static void choose(struct choice *list, const struct kernel *kernel,
+                   const struct problem *problem) {
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity ? 2 * list->capacity : 256;
+        list->item = realloc(list->item, (size_t)list->capacity * sizeof *list->item);
+    }
+    list->item[list->count++] = (struct chosen){kernel, *problem};
+}
+
+/* The CPU device's share of the standard problems: one width, few rows; the emulation is slow. */
+static bool is_representative(const struct kernel *kernel, const struct problem *problem,
+                              bool quick) {
+    int64_t rows = rows_of(kernel, problem);
+    for (int i = 0; i < kernel->size_count; i++)
+        if (kernel->sizes[i].compiled && problem->size[i] != kernel->problems[0].size[i])
+            return false;
+    if (!strcmp(kernel->name, "stream"))
+        return problem->size[0] + problem->size[1] <= (quick ? 64 << 10 : 1 << 20);
+    return quick ? rows == 4 : rows == 1 || rows == 16 || rows == 64;
+}
+
+static void choose_standard(struct builder *b, const struct kernel *kernel, struct choice *list) {
+    bool cpu = b->device->kind == DEVICE_CPU, quick = b->options->quick;
+    int taken = 0;
+    for (int i = 0; i < kernel->problem_count; i++) {
+        struct problem problem = kernel->problems[i];
+        problem.dtype = b->options->dtype;
+        int64_t rows = rows_of(kernel, &problem);
+        if (cpu && !is_representative(kernel, &problem, quick)) continue;
+        if (!cpu && quick && rows != 4096 && rows != 1 && rows) continue;
+        if (b->options->exhaust && !cpu) { /* four a kernel: two widths at the large ends */
+            if (taken == 4 || (rows && rows != 1 && rows != 4096)) continue;
+        }
+        taken++;
+        choose(list, kernel, &problem);
+    }
+}
+
+/* The problems of a model: its widths and heads from config.json, over the standard rows. */
+static enum status choose_model(struct builder *b, const struct kernel *kernel,
+                                struct choice *list) {
+    char path[1024];
+    json_error_t error;
+    snprintf(path, sizeof path, "%s/config.json", b->options->model);
+    json_t *json = json_load_file(path, 0, &error);
+    if (!json)
+        return fail(STATUS_FORMAT, "%s:%d: %s; a HuggingFace config.json was expected", path,
+                    error.line, error.text);
+    int64_t hidden = json_integer_value(json_object_get(json, "hidden_size"));
+    int64_t heads = json_integer_value(json_object_get(json, "num_attention_heads"));
+    int64_t kv = json_integer_value(json_object_get(json, "num_key_value_heads"));
+    int64_t head_dim = json_integer_value(json_object_get(json, "head_dim"));
+    int64_t width = json_integer_value(json_object_get(json, "intermediate_size"));
+    if (!kv) kv = heads;
+    if (!head_dim && heads) head_dim = hidden / heads;
+    double eps = json_number_value(json_object_get(json, "rms_norm_eps"));
+    double theta = json_number_value(json_object_get(json, "rope_theta"));
+    json_t *scaling = json_object_get(json, "rope_scaling");
+    if (!theta) theta = json_number_value(json_object_get(json_object_get(json, "rope_parameters"),
+                                                          "rope_theta"));
+    double factor = json_number_value(json_object_get(scaling, "factor"));
+    json_decref(json);
+    if (!hidden || !heads || !width)
+        return fail(STATUS_FORMAT,
+                    "%s: hidden_size, num_attention_heads and intermediate_size were expected",
+                    path);
+    const struct {
+        const char *name;
+        int64_t value;
+    } sizes[] = {{"hidden", hidden}, {"width", width},       {"q_heads", heads},
+                 {"kv_heads", kv},   {"head_dim", head_dim}, {"heads", heads}};
+    const struct {
+        const char *name;
+        double value;
+    } reals[] = {{"eps", eps}, {"theta", theta}, {"factor", factor ? factor : 1}};
+    for (int i = 0; i < kernel->problem_count; i++) {
+        struct problem problem = kernel->problems[i];
+        problem.dtype = b->options->dtype;
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            int index = kernel_size(kernel, sizes[k].name);
+            if (index >= 0) problem.size[index] = sizes[k].value;
+        }
+        for (int r = 0; r < kernel->real_count; r++)
+            for (size_t k = 0; k < sizeof reals / sizeof *reals; k++)
+                if (!strcmp(kernel->reals[r].name, reals[k].name) && reals[k].value > 0)
+                    problem.real[r] = reals[k].value;
+        if (b->device->kind == DEVICE_CPU && rows_of(kernel, &problem) > 64) continue;
+        choose(list, kernel, &problem);
+    }
+    return STATUS_OK;
+}
+
+static enum status choose_problems(struct builder *b, const struct kernel *kernel,
+                                   struct choice *list) {
+    const struct bench_options *o = b->options;
+    if (!(kernel->dtypes >> o->dtype & 1))
+        return o->kernels ? fail(STATUS_ARGUMENT, "%s has no %s form", kernel->name,
+                                 dtype_name(o->dtype))
+                          : STATUS_OK;
+    if (o->model) return choose_model(b, kernel, list);
+    for (int i = 0; i < o->problems; i++) {
+        struct problem problem;
+        TRY(problem_parse(kernel, o->problem[i], &problem));
+        problem.dtype = o->dtype;
+        choose(list, kernel, &problem);
+    }
+    if (!o->problems) choose_standard(b, kernel, list);
+    return STATUS_OK;
+}
+
+/* --- cells ---------------------------------------------------------------------------------------- */
+
+static int policies_for(const struct builder *b, const struct chosen *item,
+                        struct policy policies[MAX_POLICIES]) {
+    const struct bench_options *o = b->options;
+    for (int i = 0; i < o->policies; i++) policies[i] = o->policy[i];
+    if (o->policies) return o->policies;
+    int count = 0;
+    int64_t rows = rows_of(item->kernel, &item->problem);
+    policies[count++] = (struct policy){RESIDENCY_COLD, LAUNCH_STREAM};
+    if (b->device->kind == DEVICE_CUDA && rows && rows <= HOT_ROWS)
+        policies[count++] = (struct policy){RESIDENCY_HOT, LAUNCH_GRAPH};
+    return count;
+}
+
+/* The points of the group that are legal for this problem, and its default and configured ones. */
+static enum status fill_cell(struct builder *b, struct cell *c) {
+    struct group *g = c->group;
+    TRY(space_default(g->kernel, &c->problem, b->device, &c->fallback));
+    if (!b->options->point || !is_named(b->options, g->kernel)) {
+        c->has_configured = config_point(b->config, g->kernel, &c->problem, c->policy, b->device,
+                                         &c->configured);
+        add_point(g, &c->fallback);
+        if (c->has_configured) add_point(g, &c->configured);
+    }
+    return STATUS_OK;
+}
+
+static enum status order_points(struct builder *b, struct cell *c) {
+    struct group *g = c->group;
+    const char *why = NULL;
+    c->order = calloc((size_t)g->points + 1, sizeof *c->order);
+    for (int i = 0; i < g->points; i++)
+        if (g->kernel->legal(&c->problem, &g->point[i], b->device, &why))
+            c->order[c->points++] = i;
+    if (c->points) return STATUS_OK;
+    char text[MAX_TEXT];
+    problem_format(g->kernel, &c->problem, text);
+    return fail(STATUS_ARGUMENT, "%s: no point to measure for %s: %s", g->kernel->name, text,
+                why ? why : "none is legal");
+}
+
+static void link_ceilings(struct plan_of_bench *plan) {
+    for (int i = 0; i < plan->cells; i++) {
+        struct cell *c = &plan->cell[i];
+        if (!strcmp(c->group->kernel->name, "stream")) continue;
+        struct problem stream = session_stream_problem(c->group->kernel, &c->problem);
+        for (int k = 0; k < plan->cells && !c->ceiling; k++)
+            if (!strcmp(plan->cell[k].group->kernel->name, "stream") &&
+                !memcmp(&plan->cell[k].problem, &stream, sizeof stream) &&
+                !memcmp(&plan->cell[k].policy, &c->policy, sizeof c->policy))
+                c->ceiling = &plan->cell[k];
+    }
+}
+
+static enum status add_cells(struct builder *b, const struct choice *list) {
+    struct policy policies[MAX_POLICIES];
+    const struct kernel *stream = NULL;
+    TRY(registry_find("stream", &stream));
+    /* ceilings first: a contest needs the best stream of its bytes */
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < list->count; i++) {
+            const struct chosen *item = &list->item[i];
+            int count = policies_for(b, item, policies);
+            for (int k = 0; k < count; k++) {
+                if (pass == 1) {
+                    TRY(add_cell(b, item->kernel, &item->problem, policies[k], false));
+                } else if (item->kernel != stream && b->options->baselines) {
+                    struct problem bytes = session_stream_problem(item->kernel, &item->problem);
+                    TRY(add_cell(b, stream, &bytes, policies[k], true));
+                }
+            }
+        }
+    return STATUS_OK;
+}
+
+/* Cells and their points stay where they are from here on. */
+static enum status finish_plan(struct builder *b) {
+    struct plan_of_bench *plan = b->plan;
+    for (int i = 0; i < plan->cells; i++) TRY(fill_cell(b, &plan->cell[i]));
+    for (int i = 0; i < plan->cells; i++) TRY(order_points(b, &plan->cell[i]));
+    link_ceilings(plan);
+    return STATUS_OK;
+}
+
+enum status bench_plan(const struct bench_options *options, const struct device_info *device,
+                       const struct config *config, struct plan_of_bench *out) {
+    struct builder b = {options, device, config, out, 0};
+    struct choice list = {0};
+    enum status status = STATUS_OK;
+    *out = (struct plan_of_bench){0};
+    int count = options->kernels ? options->kernels : registry_count();
+    for (int i = 0; i < count && !status; i++)
+        status = choose_problems(
+            &b, options->kernels ? options->kernel[i] : registry_at(i), &list);
+    if (!status) status = add_cells(&b, &list);
+    if (!status) status = finish_plan(&b);
+    free(list.item);
+    return status;
+}
+
+void bench_plan_free(struct plan_of_bench *plan) {
+    for (int i = 0; i < plan->cells; i++) free(plan->cell[i].order);
+    for (int i = 0; i < plan->groups; i++) {
+        free(plan->group[i]->point);
+        free(plan->group[i]->build);
+        free(plan->group[i]->compiled);
+        free(plan->group[i]);
+    }
+    free(plan->cell);
+    *plan = (struct plan_of_bench){0};
+}

@@ -1,0 +1,209 @@
+#include "harness/measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { COLD_SETS = 64, EMPTY_SAMPLES = 21 };
+
+static double now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+int measure_sets(const struct kernel *kernel, const struct problem *problem,
+                 const struct device_info *device, struct policy policy) {
+    if (device->kind == DEVICE_CPU || policy.residency == RESIDENCY_HOT) return 1;
+    double rotating = 1;
+    for (int i = 0; i < kernel->argument_count; i++)
+        if (policy.residency == RESIDENCY_COLD || kernel->arguments[i].weight)
+            rotating +=
+                (double)kernel->elements(problem, i) *
+                (double)dtype_bytes(argument_dtype(&kernel->arguments[i], problem));
+    double sets = ceil(3 * (double)device->l2_bytes / rotating);
+    return sets < 2 ? 2 : sets > COLD_SETS ? COLD_SETS : (int)sets;
+}
+
+/* Launch counts come in steps, so that few counts of empty kernels need measuring. */
+static int round_launches(double wanted, int most) {
+    static const int steps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+    int n = 1;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (steps[i] <= most && (n < wanted)) n = steps[i];
+    return n;
+}
+
+static bool as_graph(const struct contender *c, struct policy policy) {
+    return policy.launch == LAUNCH_GRAPH && !c->no_graph;
+}
+
+static enum status enqueue_launches(struct contender *c, struct policy policy, int launches) {
+    const struct subject *s = c->subject;
+    for (int i = 0; i < launches; i++) {
+        int turn = i % s->sets;
+        int set = policy.residency == RESIDENCY_COLD ? turn : 0;
+        int weights = policy.residency == RESIDENCY_HOT ? 0 : turn;
+        TRY(c->enqueue(c->context, set, weights));
+    }
+    return STATUS_OK;
+}
+
+/* One span: everything enqueued behind a hold, then let go. */
+static enum status span(struct contender *c, struct policy policy, double *ns) {
+    struct subject *s = c->subject;
+    struct device *device = s->support->device;
+    const struct device_ops *ops = device->ops;
+    TRY(subject_restore(s));
+    TRY(ops->hold(device));
+    enum status status = STATUS_OK;
+    if (policy.residency != RESIDENCY_HOT) status = support_flush(s->support);
+    if (!status && policy.residency == RESIDENCY_WEIGHTS_COLD) status = subject_touch(s, 0);
+    if (!status) status = ops->mark(device, 0);
+    if (!status)
+        status = c->graph ? ops->graph_launch(device, c->graph)
+                          : enqueue_launches(c, policy, c->launches);
+    if (!status) status = ops->mark(device, 1);
+    TRY(ops->let_go(device));
+    if (status) return status;
+    return ops->elapsed(device, ns);
+}
+
+struct empty_call {
+    struct support *support;
+};
+static enum status enqueue_empty(void *context, int set, int weight_set) {
+    struct support *support = ((struct empty_call *)context)->support;
+    struct launch launch = {.function = support->empty, .grid = {1, 1, 1}, .block = {32, 1, 1}};
+    (void)set, (void)weight_set;
+    return support->device->ops->launch(support->device, &launch);
+}
+
+static enum status make_graph(struct contender *c, struct policy policy) {
+    struct device *device = c->subject->support->device;
+    TRY(device->ops->record_begin(device));
+    enum status status = enqueue_launches(c, policy, c->launches);
+    enum status ended = device->ops->record_end(device, &c->graph);
+    return status ? status : ended;
+}
+
+enum status measure_empty(struct support *support, enum launch_kind kind, int launches,
+                          struct empties *empties, double *ns) {
+    double *known = &empties->ns[kind][launches];
+    if (support->device->info.kind == DEVICE_CPU) return *ns = 0, STATUS_OK;
+    if (!*known) {
+        struct empty_call call = {support};
+        static const struct kernel nothing = {.name = "empty"};
+        struct subject s = {.support = support, .kernel = &nothing, .sets = 1};
+        struct contender c = {
+            .subject = &s, .enqueue = enqueue_empty, .context = &call, .launches = launches};
+        struct policy policy = {RESIDENCY_HOT, kind};
+        double samples[EMPTY_SAMPLES];
+        if (kind == LAUNCH_GRAPH) TRY(make_graph(&c, policy));
+        for (int i = -3; i < EMPTY_SAMPLES; i++) {
+            double one;
+            TRY(span(&c, policy, &one));
+            if (i >= 0) samples[i] = one;
+        }
+        support->device->ops->graph_free(support->device, c.graph);
+        *known = stats_summarise(samples, EMPTY_SAMPLES, 0).median;
+    }
+    *ns = *known;
+    return STATUS_OK;
+}
+
+/* Warms up, then finds how many launches make a span long enough. */
+static enum status prepare(struct contender *c, struct policy policy, struct empties *empties) {
+    struct subject *s = c->subject;
+    struct device *device = s->support->device;
+    c->launches = 1;
+    if (device->info.kind == DEVICE_CPU) return STATUS_OK;
+    TRY(subject_restore(s));
+    for (int i = 0; i < 2; i++) TRY(enqueue_launches(c, policy, 1));
+    TRY(device->ops->synchronize(device));
+    int trial = 8 / (c->kernels > 8 ? 8 : c->kernels ? c->kernels : 1);
+    double ns = 0, empty;
+    c->launches = trial = round_launches(trial, 8);
+    TRY(span(c, policy, &ns)); /* also warms a framework's allocator for that many */
+    TRY(span(c, policy, &ns));
+    TRY(measure_empty(s->support, LAUNCH_STREAM, trial, empties, &empty));
+    double each = fmax((ns - empty) / trial, 100);
+    int most = MAX_LAUNCHES / (c->kernels > 1 ? c->kernels : 1);
+    /* tiny problems cannot rotate through more than the cache holds: no buffer twice in a span */
+    double footprint = (double)s->set_bytes * s->sets;
+    if (policy.residency != RESIDENCY_HOT && footprint < 2 * (double)device->info.l2_bytes &&
+        most > s->sets)
+        most = s->sets;
+    c->launches = round_launches(SPAN_NS / each, most < 1 ? 1 : most);
+    if (as_graph(c, policy)) TRY(make_graph(c, policy));
+    return span(c, policy, &ns);
+}
+
+static enum status take_sample(struct contender *c, struct policy policy,
+                               struct empties *empties) {
+    double ns, empty;
+    enum launch_kind kind = as_graph(c, policy) ? LAUNCH_GRAPH : LAUNCH_STREAM;
+    TRY(measure_empty(c->subject->support, kind, c->launches, empties, &empty));
+    TRY(span(c, policy, &ns));
+    double each = (ns - empty) / c->launches;
+    c->samples[c->summary.count++] = each > 0 ? each : 0;
+    return STATUS_OK;
+}
+
+/* What a caller pays: the host's time to enqueue, and the time from call to call. */
+static enum status measure_host(struct contender *c, struct policy policy) {
+    enum { CALLS = 32 };
+    struct subject *s = c->subject;
+    struct device *device = s->support->device;
+    if (device->info.kind == DEVICE_CPU) return STATUS_OK;
+    TRY(subject_restore(s));
+    TRY(device->ops->synchronize(device));
+    int calls = c->graph ? 4 : CALLS;
+    double start = now_ns();
+    for (int i = 0; i < calls; i++)
+        TRY(c->graph ? device->ops->graph_launch(device, c->graph)
+                     : enqueue_launches(c, policy, 1));
+    double enqueued = now_ns();
+    TRY(device->ops->synchronize(device));
+    double done = now_ns();
+    int launches = calls * (c->graph ? c->launches : 1);
+    c->host_ns = (enqueued - start) / launches;
+    c->wall_ns = (done - start) / launches;
+    return STATUS_OK;
+}
+
+enum status measure_contest(struct policy policy, struct contender *contenders, int count,
+                            const struct limits *limits, struct empties *empties) {
+    const struct device *device = contenders[0].subject->support->device;
+    for (int i = 0; i < count; i++) {
+        contenders[i].summary = (struct summary){0};
+        TRY(prepare(&contenders[i], policy, empties));
+        contenders[i].resolution_ns = device->ops->clock_resolution_ns / contenders[i].launches;
+    }
+    int most = limits->max_samples < MAX_SAMPLES ? limits->max_samples : MAX_SAMPLES;
+    double start = now_ns();
+    for (int round = 0; round < most; round++) {
+        bool settled = round >= limits->min_samples;
+        for (int i = 0; i < count; i++) {
+            struct contender *c = &contenders[round % 2 ? count - 1 - i : i];
+            TRY(take_sample(c, policy, empties));
+            c->summary = stats_summarise(c->samples, c->summary.count, c->resolution_ns);
+        }
+        for (int i = 0; i < count; i++)
+            settled &= stats_settled(&contenders[i].summary, limits->share,
+                                     contenders[i].resolution_ns) != 0;
+        if (settled) break;
+        if (round + 1 >= limits->min_samples && now_ns() - start > limits->max_seconds * 1e9) break;
+    }
+    for (int i = 0; i < count; i++) TRY(measure_host(&contenders[i], policy));
+    return STATUS_OK;
+}
+
+void measure_free(struct contender *contenders, int count) {
+    for (int i = 0; i < count; i++) {
+        struct device *device = contenders[i].subject->support->device;
+        device->ops->graph_free(device, contenders[i].graph);
+        contenders[i].graph = NULL;
+    }
+}

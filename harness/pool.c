@@ -1,0 +1,189 @@
+#include "harness/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static bool write_all(int fd, const void *data, size_t bytes) {
+    for (const char *at = data; bytes;) {
+        ssize_t n = send(fd, at, bytes, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        at += n, bytes -= (size_t)n;
+    }
+    return true;
+}
+
+static bool read_all(int fd, void *data, size_t bytes) {
+    for (char *at = data; bytes;) {
+        ssize_t n = read(fd, at, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        at += n, bytes -= (size_t)n;
+    }
+    return true;
+}
+
+enum status frame_write(int fd, const json_t *json) {
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (!text) return fail(STATUS_FORMAT, "a message could not be written as JSON");
+    uint32_t bytes = (uint32_t)strlen(text);
+    bool sent = write_all(fd, &bytes, sizeof bytes) && write_all(fd, text, bytes);
+    free(text);
+    return sent ? STATUS_OK : fail(STATUS_CRASH, "the other process is gone");
+}
+
+enum status frame_read(int fd, json_t **out) {
+    enum { MOST = 64 << 20 };
+    uint32_t bytes;
+    json_error_t error;
+    *out = NULL;
+    if (!read_all(fd, &bytes, sizeof bytes)) return fail(STATUS_CRASH, "the other process is gone");
+    if (bytes > MOST) return fail(STATUS_FORMAT, "a message of %u bytes is too long", bytes);
+    char *text = malloc(bytes + 1u);
+    if (!text) return fail(STATUS_SYSTEM, "out of memory");
+    bool whole = read_all(fd, text, bytes);
+    if (whole) *out = json_loadb(text, bytes, 0, &error);
+    free(text);
+    if (!whole) return fail(STATUS_CRASH, "the other process is gone");
+    return *out ? STATUS_OK : fail(STATUS_FORMAT, "a message is no JSON: %s", error.text);
+}
+
+static enum status start(struct worker *w) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        return fail(STATUS_SYSTEM, "no socketpair for a worker: %s", strerror(errno));
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, pair[1], 3); /* the worker finds it there */
+    const char *argv[] = {"fastinfer", "worker", NULL};
+    const char *program = getenv("FASTINFER_PROGRAM"); /* tests run the worker of another program */
+    int error = posix_spawn(&w->pid, program ? program : "/proc/self/exe", &actions, NULL,
+                            (char *const *)(uintptr_t)argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(pair[1]);
+    if (error) {
+        close(pair[0]);
+        return fail(STATUS_SYSTEM, "a worker could not be started: %s", strerror(error));
+    }
+    w->fd = pair[0];
+    w->busy = w->opened = false;
+    return STATUS_OK;
+}
+
+static void stop(struct worker *w, int signal, int *state) {
+    if (signal) kill(w->pid, signal);
+    close(w->fd);
+    while (waitpid(w->pid, state, 0) < 0 && errno == EINTR) {
+    }
+}
+
+enum status pool_add(struct pool *pool, const char *device, int count) {
+    for (int i = 0; i < count && pool->count < MAX_WORKERS; i++) {
+        struct worker *w = &pool->worker[pool->count];
+        *w = (struct worker){0};
+        snprintf(w->device, sizeof w->device, "%s", device);
+        TRY(start(w));
+        pool->count++;
+    }
+    return STATUS_OK;
+}
+
+void pool_close(struct pool *pool) {
+    for (int i = 0; i < pool->count; i++) {
+        int state;
+        stop(&pool->worker[i], pool->worker[i].busy ? SIGKILL : 0, &state);
+    }
+    free(pool->open_request);
+    *pool = (struct pool){0};
+}
+
+/* A worker with a device opens it before its first request; the answer is read with that one's. */
+static enum status open_first(struct pool *pool, struct worker *w) {
+    if (w->opened || !w->device[0] || !pool->open_request) return STATUS_OK;
+    json_t *request = json_loads(pool->open_request, 0, NULL);
+    json_object_set_new(request, "device", json_string(w->device));
+    enum status status = frame_write(w->fd, request);
+    json_decref(request);
+    w->opened = true;
+    return status;
+}
+
+enum status pool_send(struct pool *pool, int worker, json_t *request, void *job, double seconds) {
+    struct worker *w = &pool->worker[worker];
+    enum status status = open_first(pool, w);
+    if (!status) status = frame_write(w->fd, request);
+    json_decref(request);
+    w->busy = true, w->job = job;
+    w->started_s = now_s();
+    w->deadline_s = w->started_s + seconds;
+    return status == STATUS_CRASH ? STATUS_OK : status; /* pool_wait will find it dead */
+}
+
+static json_t *failure(const char *status, const char *message) {
+    return json_pack("{s:b, s:s, s:s}", "ok", 0, "status", status, "message", message);
+}
+
+/* The end of a worker: what it was doing failed, and another takes its place. */
+static enum status bury(struct worker *w, bool timeout, json_t **reply) {
+    char message[256];
+    int state = 0;
+    stop(w, timeout ? SIGKILL : 0, &state);
+    if (timeout)
+        snprintf(message, sizeof message, "not done within %.0f s; the worker was stopped",
+                 w->deadline_s - w->started_s);
+    else if (WIFSIGNALED(state))
+        snprintf(message, sizeof message, "the worker died of signal %d (%s)", WTERMSIG(state),
+                 strsignal(WTERMSIG(state)));
+    else
+        snprintf(message, sizeof message, "the worker ended with exit code %d",
+                 WEXITSTATUS(state));
+    *reply = failure(timeout ? "timeout" : "crash", message);
+    return start(w);
+}
+
+enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **reply, void **job) {
+    struct pollfd fds[MAX_WORKERS];
+    int index[MAX_WORKERS], count = 0;
+    double now = now_s(), until = now + seconds;
+    *worker = -1, *reply = NULL;
+    for (int i = 0; i < pool->count; i++) {
+        if (!pool->worker[i].busy) continue;
+        if (pool->worker[i].deadline_s < until) until = pool->worker[i].deadline_s;
+        fds[count] = (struct pollfd){.fd = pool->worker[i].fd, .events = POLLIN};
+        index[count++] = i;
+    }
+    if (!count) return STATUS_OK;
+    int ready = poll(fds, (nfds_t)count, until > now ? (int)((until - now) * 1e3) + 1 : 0);
+    if (ready < 0 && errno != EINTR) return fail(STATUS_SYSTEM, "poll: %s", strerror(errno));
+    for (int k = 0; k < count; k++) {
+        struct worker *w = &pool->worker[index[k]];
+        bool late = now_s() > w->deadline_s;
+        if (ready <= 0 ? !late : !fds[k].revents && !late) continue;
+        *worker = index[k], *job = w->job;
+        w->busy = false;
+        if (!fds[k].revents) return bury(w, true, reply);
+        enum status status = frame_read(w->fd, reply);
+        if (status == STATUS_CRASH) return bury(w, false, reply);
+        return status;
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,457 @@
+#include "harness/session.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness/verify.h"
+#include "kernels/registry.h"
+#include "runtime/cuda_api.h"
+
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* --- opening ----------------------------------------------------------------------------------- */
+
+static void open_telemetry(struct session *s) {
+    const struct nvml_api *nvml = nvml_api();
+    const struct cuda_api *cuda = s->device->info.kind == DEVICE_CUDA ? cuda_api() : NULL;
+    char id[64];
+    nvmlDevice_t device;
+    if (!nvml || !cuda || cuda->cuDeviceGetPCIBusId(id, sizeof id, s->device->info.ordinal)) return;
+    if (!nvml->nvmlDeviceGetHandleByPciBusId_v2(id, &device)) s->nvml_device = device;
+}
+
+struct telemetry session_telemetry(const struct session *s) {
+    struct telemetry t = {-1, -1, -1, -1};
+    const struct nvml_api *nvml = nvml_api();
+    unsigned value;
+    if (!s->nvml_device || !nvml) return t;
+    nvmlDevice_t device = s->nvml_device;
+    if (nvml->nvmlDeviceGetClockInfo) {
+        if (!nvml->nvmlDeviceGetClockInfo(device, NVML_CLOCK_SM, &value)) t.sm_mhz = (int)value;
+        if (!nvml->nvmlDeviceGetClockInfo(device, NVML_CLOCK_MEM, &value))
+            t.memory_mhz = (int)value;
+    }
+    if (nvml->nvmlDeviceGetTemperature &&
+        !nvml->nvmlDeviceGetTemperature(device, NVML_TEMPERATURE_GPU, &value))
+        t.celsius = (int)value;
+    if (nvml->nvmlDeviceGetPowerUsage && !nvml->nvmlDeviceGetPowerUsage(device, &value))
+        t.milliwatts = (int)value;
+    return t;
+}
+
+enum status session_open(const char *device_id, uint64_t seed, struct session *out) {
+    *out = (struct session){.seed = seed};
+    TRY(device_open(device_id, NULL, &out->device));
+    enum status status = support_open(out->device, &out->support);
+    if (status) {
+        session_close(out);
+        return status;
+    }
+    open_telemetry(out);
+    snprintf(out->baseline_note, sizeof out->baseline_note, "not loaded");
+    return STATUS_OK;
+}
+
+static void drop_subjects(struct session *s) {
+    subject_close(s->timed), subject_close(s->odd);
+    s->timed = s->odd = NULL;
+}
+
+void session_close(struct session *s) {
+    drop_subjects(s);
+    if (s->baseline) s->baseline->close();
+    support_close(&s->support);
+    if (s->device) s->device->ops->close(s->device);
+    *s = (struct session){0};
+}
+
+void session_load_baseline(struct session *s) {
+    const char *named = getenv("FASTINFER_TORCH");
+    char path[1024] = "";
+    if (named && *named) {
+        snprintf(path, sizeof path, "%s", named);
+    } else {
+        ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
+        char *slash = n > 0 ? (path[n] = 0, strrchr(path, '/')) : NULL;
+        if (slash) strcpy(slash + 1, "libfastinfer_torch.so");
+    }
+    if (access(path, R_OK)) {
+        snprintf(s->baseline_note, sizeof s->baseline_note,
+                 "no PyTorch baseline: `make torch` adds one");
+        return;
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *symbol = library ? dlsym(library, "fastinfer_baseline") : NULL;
+    if (!symbol) {
+        snprintf(s->baseline_note, sizeof s->baseline_note, "no PyTorch baseline: %.200s",
+                 dlerror());
+        return;
+    }
+    baseline_entry entry;
+    memcpy(&entry, &symbol, sizeof entry);
+    const struct baseline *baseline = entry();
+    int cuda = s->device->info.kind == DEVICE_CUDA;
+    if (baseline->version != BASELINE_VERSION)
+        snprintf(s->baseline_note, sizeof s->baseline_note,
+                 "no PyTorch baseline: the plugin is of version %d, %d was expected",
+                 baseline->version, BASELINE_VERSION);
+    else if (baseline->open(cuda ? s->device->info.ordinal : -1, s->device->ops->stream(s->device)))
+        snprintf(s->baseline_note, sizeof s->baseline_note, "no PyTorch baseline: %.200s",
+                 baseline->error());
+    else {
+        s->baseline = baseline;
+        snprintf(s->baseline_name, sizeof s->baseline_name, "%.90s", baseline->describe());
+        s->baseline_note[0] = 0;
+    }
+}
+
+/* --- evaluating ------------------------------------------------------------------------------------ */
+
+static bool same_problem(const struct subject *subject, const struct kernel *kernel,
+                         const struct problem *problem) {
+    return subject && subject->kernel == kernel &&
+           !memcmp(&subject->problem, problem, sizeof *problem);
+}
+
+/* Buffers are kept from point to point of the same problem and residency. */
+static enum status ensure_subjects(struct session *s, const struct kernel *kernel,
+                                   const struct problem *problem, struct policy policy) {
+    if (same_problem(s->timed, kernel, problem) && s->timed_residency == policy.residency)
+        return STATUS_OK;
+    drop_subjects(s);
+    int sets = measure_sets(kernel, problem, &s->device->info, policy);
+    TRY(subject_open(&s->support, kernel, problem, s->seed, sets, &s->timed));
+    s->timed_residency = policy.residency;
+    struct problem odd = verify_odd_problem(kernel, problem);
+    return subject_open(&s->support, kernel, &odd, s->seed + 1, 1, &s->odd);
+}
+
+struct call { /* a variant as a contender */
+    struct subject *subject;
+    const struct variant *variant;
+};
+static enum status enqueue_variant(void *context, int set, int weight_set) {
+    const struct call *call = context;
+    return subject_launch(call->subject, call->variant, set, weight_set);
+}
+
+/* A variant on the odd problem first, then on the one that will be timed. */
+static enum status verify_both(struct session *s, struct subject *timed,
+                               const struct variant *variant, struct record *r) {
+    struct verdict verdict;
+    if (timed == s->timed && s->odd) {
+        struct variant odd = *variant;
+        odd.plan =
+            s->odd->kernel->plan(&s->odd->problem, &variant->point, &s->device->info);
+        enum status status = verify_variant(s->odd, &odd, &verdict);
+        r->worst = verdict.worst;
+        if (status) {
+            char problem[MAX_TEXT];
+            problem_format(s->odd->kernel, &s->odd->problem, problem);
+            return fail_context(status, "at %.120s", problem);
+        }
+    }
+    enum status status = verify_variant(timed, variant, &verdict);
+    r->worst = fmax(r->worst, verdict.worst);
+    return status;
+}
+
+static void keep_failure(struct record *r, enum status status) {
+    r->status = status;
+    snprintf(r->reason, sizeof r->reason, "%.500s", fail_message());
+}
+
+static void take_contender(struct record *r, const struct contender *c) {
+    r->launches = c->launches, r->summary = c->summary;
+    memcpy(r->samples, c->samples, sizeof r->samples);
+    r->host_ns = c->host_ns, r->wall_ns = c->wall_ns;
+}
+
+static void begin_record(struct record *r, const char *subject, const struct kernel *kernel,
+                         const struct problem *problem) {
+    *r = (struct record){.problem = *problem, .telemetry = {-1, -1, -1, -1}};
+    snprintf(r->subject, sizeof r->subject, "%s", subject);
+    snprintf(r->kernel, sizeof r->kernel, "%s", kernel->name);
+}
+
+/* Is the device still usable after a failure of a point? An illegal address is not survived. */
+static enum status still_alive(struct session *s) {
+    return s->device->ops->synchronize(s->device);
+}
+
+enum status session_evaluate(struct session *s, const struct kernel *kernel,
+                             const struct problem *problem, struct policy policy,
+                             const struct point *point, const struct limits *limits,
+                             struct record *r) {
+    struct variant variant = {0};
+    begin_record(r, "kernel", kernel, problem);
+    r->has_point = true, r->point = *point;
+    TRY(ensure_subjects(s, kernel, problem, policy));
+    double start = now_s();
+    enum status status = variant_open(s->device, kernel, problem, point, &variant);
+    r->build = variant.build;
+    double opened = now_s();
+    if (!status) status = verify_both(s, s->timed, &variant, r);
+    double verified = now_s();
+    r->seconds_compiling = opened - start, r->seconds_verifying = verified - opened;
+    if (!status) {
+        struct call call = {s->timed, &variant};
+        struct contender c = {
+            .subject = s->timed, .enqueue = enqueue_variant, .context = &call, .kernels = 1};
+        status = measure_contest(policy, &c, 1, limits, &s->empties);
+        if (!status) take_contender(r, &c);
+        measure_free(&c, 1);
+    }
+    r->seconds_measuring = now_s() - verified;
+    r->telemetry = session_telemetry(s);
+    if (status) keep_failure(r, status);
+    variant_close(s->device, &variant);
+    return status ? still_alive(s) : STATUS_OK;
+}
+
+/* --- contests ------------------------------------------------------------------------------------- */
+
+struct problem session_stream_problem(const struct kernel *kernel, const struct problem *problem) {
+    const struct kernel *stream;
+    struct problem out = {0};
+    if (registry_find("stream", &stream)) return out;
+    struct cost cost = kernel->cost(problem);
+    out = problem_default(stream);
+    out.size[kernel_size(stream, "read_bytes")] = (int64_t)(cost.read_bytes + 8) / 16 * 16;
+    out.size[kernel_size(stream, "write_bytes")] = (int64_t)(cost.write_bytes + 8) / 16 * 16;
+    out.dtype = DTYPE_F16;
+    return out;
+}
+
+struct baseline_context { /* a formula of the baseline as a contender */
+    const struct baseline *baseline;
+    void *handle[MAX_SETS];
+    int sets;
+};
+static enum status enqueue_baseline(void *context, int set, int weight_set) {
+    struct baseline_context *b = context;
+    (void)weight_set; /* tensors are bound together; eager is only timed cold or hot as a whole */
+    if (b->baseline->run(b->handle[set % b->sets], 0))
+        return fail(STATUS_LAUNCH, "PyTorch: %s", b->baseline->error());
+    return STATUS_OK;
+}
+
+static void release_baseline(struct baseline_context *b) {
+    for (int i = 0; i < b->sets; i++) b->baseline->release(b->handle[i]);
+    b->sets = 0;
+}
+
+static enum status prepare_baseline(struct session *s, const char *formula,
+                                    struct baseline_context *b) {
+    struct subject *subject = s->timed;
+    const struct kernel *kernel = subject->kernel;
+    struct baseline_call call = {.kernel = kernel->name,
+                                 .formula = formula,
+                                 .dtype = dtype_name(subject->problem.dtype),
+                                 .size_count = kernel->size_count,
+                                 .real_count = kernel->real_count,
+                                 .tensor_count = kernel->argument_count};
+    for (int i = 0; i < kernel->size_count; i++)
+        call.size_name[i] = kernel->sizes[i].name, call.size[i] = subject->problem.size[i];
+    for (int i = 0; i < kernel->real_count; i++)
+        call.real_name[i] = kernel->reals[i].name, call.real[i] = subject->problem.real[i];
+    *b = (struct baseline_context){.baseline = s->baseline};
+    for (int set = 0; set < subject->sets; set++) {
+        for (int i = 0; i < kernel->argument_count; i++)
+            call.tensor[i] = (struct baseline_tensor){
+                subject->pointer[set][i],
+                dtype_name(argument_dtype(&kernel->arguments[i], &subject->problem)),
+                kernel->elements(&subject->problem, i)};
+        if (s->baseline->prepare(&call, &b->handle[set])) {
+            enum status status = fail(STATUS_MISSING, "PyTorch: %s", s->baseline->error());
+            release_baseline(b);
+            return status;
+        }
+        b->sets++;
+    }
+    return STATUS_OK;
+}
+
+/* The baseline's own result, under its own stated bound; large ones are checked on an odd
+ * problem's size only where the host can. */
+static enum status verify_baseline(struct session *s, const char *formula,
+                                   struct baseline_context *b, struct record *r) {
+    double relative, absolute;
+    const char *reason;
+    struct verdict verdict;
+    struct device *device = s->device;
+    TRY(subject_reset(s->timed, 0, 0xff));
+    if (b->baseline->run(b->handle[0], 1))
+        return fail(STATUS_LAUNCH, "PyTorch: %s", b->baseline->error());
+    TRY(device->ops->synchronize(device));
+    TRY(subject_check_guards(s->timed, 0));
+    if (problem_bytes(s->timed->kernel, &s->timed->problem) > 64 << 20) return STATUS_OK;
+    if (b->baseline->bound(s->timed->kernel->name, formula, dtype_name(s->timed->problem.dtype),
+                           &relative, &absolute, &reason))
+        return fail(STATUS_MISSING, "PyTorch: %s", b->baseline->error());
+    enum status status =
+        verify_host(s->timed, (struct allowance){relative, absolute, 64}, &verdict);
+    r->worst = verdict.worst;
+    return status;
+}
+
+struct arena { /* what a contest holds while it runs */
+    struct variant variant[MAX_CONTEST];
+    struct call call[MAX_CONTEST];
+    struct baseline_context *baseline[MAX_BASELINES];
+    struct contender contender[MAX_CONTEST + MAX_BASELINES];
+    int record_of[MAX_CONTEST + MAX_BASELINES];
+    int count;
+    struct subject *stream;
+};
+
+static enum status add_point(struct session *s, const struct contest *contest, int i,
+                             struct arena *a, struct record *r, int record) {
+    bool ceiling = !strcmp(contest->name[i], "ceiling");
+    const struct kernel *kernel = contest->kernel;
+    struct problem problem = contest->problem;
+    if (ceiling) {
+        problem = session_stream_problem(kernel, &contest->problem);
+        TRY(registry_find("stream", &kernel));
+    }
+    begin_record(r, contest->name[i], kernel, &problem);
+    r->has_point = true, r->point = contest->point[i];
+    if (ceiling && !a->stream) {
+        int sets = measure_sets(kernel, &problem, &s->device->info, contest->policy);
+        TRY(subject_open(&s->support, kernel, &problem, s->seed, sets, &a->stream));
+    }
+    struct subject *subject = ceiling ? a->stream : s->timed;
+    double start = now_s();
+    enum status status = variant_open(s->device, kernel, &problem, &r->point, &a->variant[i]);
+    r->build = a->variant[i].build;
+    if (!status) status = verify_both(s, subject, &a->variant[i], r);
+    r->seconds_verifying = now_s() - start;
+    if (status) {
+        keep_failure(r, status);
+        return still_alive(s);
+    }
+    a->call[i] = (struct call){subject, &a->variant[i]};
+    a->record_of[a->count] = record;
+    a->contender[a->count++] = (struct contender){
+        .subject = subject, .enqueue = enqueue_variant, .context = &a->call[i], .kernels = 1};
+    return STATUS_OK;
+}
+
+static enum status add_baseline(struct session *s, const struct contest *contest, int i,
+                                const char *formula, struct arena *a, struct record *r,
+                                int record) {
+    begin_record(r, formula, contest->kernel, &contest->problem);
+    a->baseline[i] = calloc(1, sizeof *a->baseline[i]);
+    enum status status = prepare_baseline(s, formula, a->baseline[i]);
+    if (!status) status = verify_baseline(s, formula, a->baseline[i], r);
+    if (status) {
+        keep_failure(r, status);
+        return still_alive(s);
+    }
+    a->record_of[a->count] = record;
+    a->contender[a->count++] = (struct contender){.subject = s->timed,
+                                                  .enqueue = enqueue_baseline,
+                                                  .context = a->baseline[i],
+                                                  .kernels = 16,
+                                                  .no_graph = true};
+    return STATUS_OK;
+}
+
+static enum status fill_arena(struct session *s, const struct contest *contest, struct arena *a,
+                              struct record *records, int *record_count) {
+    for (int i = 0; i < contest->count; i++, ++*record_count)
+        TRY(add_point(s, contest, i, a, &records[*record_count], *record_count));
+    if (!contest->baselines || !s->baseline) return STATUS_OK;
+    const char *const *formulas = s->baseline->formulas(contest->kernel->name);
+    for (int i = 0; formulas && formulas[i] && i < MAX_BASELINES; i++, ++*record_count)
+        TRY(add_baseline(s, contest, i, formulas[i], a, &records[*record_count], *record_count));
+    return STATUS_OK;
+}
+
+enum status session_contest(struct session *s, const struct contest *contest,
+                            struct record *records, int *record_count) {
+    *record_count = 0;
+    TRY(ensure_subjects(s, contest->kernel, &contest->problem, contest->policy));
+    struct arena *a = calloc(1, sizeof *a);
+    if (!a) return fail(STATUS_SYSTEM, "out of memory");
+    enum status status = fill_arena(s, contest, a, records, record_count);
+    double start = now_s();
+    if (!status && a->count)
+        status = measure_contest(contest->policy, a->contender, a->count, &contest->limits,
+                                 &s->empties);
+    for (int i = 0; i < a->count && !status; i++) {
+        struct record *r = &records[a->record_of[i]];
+        take_contender(r, &a->contender[i]);
+        r->telemetry = session_telemetry(s);
+        r->seconds_measuring = (now_s() - start) / a->count;
+    }
+    measure_free(a->contender, a->count);
+    for (int i = 0; i < contest->count; i++) variant_close(s->device, &a->variant[i]);
+    for (int i = 0; i < MAX_BASELINES; i++) {
+        if (a->baseline[i]) release_baseline(a->baseline[i]);
+        free(a->baseline[i]);
+    }
+    subject_close(a->stream);
+    free(a);
+    return status;
+}
+
+/* --- the device's own ceilings ----------------------------------------------------------------- */
+
+struct copy_call {
+    struct device *device;
+    char *from, *to;
+    size_t bytes;
+};
+static enum status enqueue_copy(void *context, int set, int weight_set) {
+    struct copy_call *c = context;
+    (void)set, (void)weight_set;
+    return c->device->ops->copy(c->device, c->to, c->from, c->bytes);
+}
+
+enum status session_ceilings(struct session *s, struct ceilings *out) {
+    struct device *device = s->device;
+    bool cpu = device->info.kind == DEVICE_CPU;
+    size_t available;
+    static const struct kernel nothing = {.name = "copy"};
+    *out = (struct ceilings){0};
+    TRY(device->ops->free_bytes(device, &available));
+    size_t bytes = cpu ? 64 << 20 : 1 << 30;
+    while (bytes > available / 4 && bytes > 1 << 20) bytes /= 2;
+    struct copy_call call = {.device = device, .bytes = bytes};
+    void *buffers[2] = {NULL, NULL};
+    enum status status = STATUS_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        status = device->ops->allocate(device, bytes, &buffers[i]);
+        if (!status) status = device->ops->set_bytes(device, buffers[i], 0x3c, bytes);
+    }
+    call.from = buffers[0], call.to = buffers[1];
+    struct subject subject = {.support = &s->support, .kernel = &nothing, .sets = 1};
+    struct contender c = {.subject = &subject, .enqueue = enqueue_copy, .context = &call};
+    struct limits limits = {10, 30, 0.005, 1.0};
+    if (!status)
+        status = measure_contest((struct policy){RESIDENCY_COLD, LAUNCH_STREAM}, &c, 1, &limits,
+                                 &s->empties);
+    for (int i = 0; i < 2; i++)
+        if (buffers[i]) device->ops->release(device, buffers[i]);
+    if (status) return status;
+    out->copy_bytes = (int64_t)bytes;
+    out->copy_gbps = 2 * (double)bytes / c.summary.median;
+    double one, many;
+    TRY(measure_empty(&s->support, LAUNCH_STREAM, 1, &s->empties, &one));
+    TRY(measure_empty(&s->support, LAUNCH_STREAM, 128, &s->empties, &many));
+    out->launch_ns = (many - one) / 127;
+    TRY(measure_empty(&s->support, LAUNCH_GRAPH, 1, &s->empties, &one));
+    TRY(measure_empty(&s->support, LAUNCH_GRAPH, 128, &s->empties, &many));
+    out->graph_node_ns = (many - one) / 127;
+    return STATUS_OK;
+}

@@ -1,0 +1,62 @@
+/* session.h - one device and what is kept open on it while points are evaluated one by one. */
+#ifndef FASTINFER_SESSION_H
+#define FASTINFER_SESSION_H
+
+#include "baselines/baseline.h"
+#include "harness/record.h"
+
+struct session {
+    struct device *device;
+    struct support support;
+    struct empties empties;
+    const struct baseline *baseline; /* NULL: none; baseline_note says why */
+    char baseline_name[96], baseline_note[256];
+    uint64_t seed;
+    struct subject *timed, *odd; /* of the problem evaluated last */
+    enum residency timed_residency;
+    void *nvml_device; /* NULL without NVML */
+};
+
+enum status session_open(const char *device_id, uint64_t seed, struct session *out);
+void session_close(struct session *session);
+/* Loads the PyTorch plugin: $FASTINFER_TORCH, else libfastinfer_torch.so beside the program. */
+void session_load_baseline(struct session *session);
+
+/* Compiles (or finds), verifies and times one point. What goes wrong with the point is the
+ * record's status; the function fails only where nothing more can be measured. */
+enum status session_evaluate(struct session *session, const struct kernel *kernel,
+                             const struct problem *problem, struct policy policy,
+                             const struct point *point, const struct limits *limits,
+                             struct record *out);
+
+/* A contest: points of one kernel and problem, `ceilings` points of stream moving the same bytes,
+ * and every baseline formula that exists, verified and timed in interleaved rounds. records: room
+ * for point_count + ceiling_count + MAX_BASELINES. */
+enum { MAX_BASELINES = 4, MAX_CONTEST = 16 };
+struct contest {
+    const struct kernel *kernel;
+    struct problem problem;
+    struct policy policy;
+    struct point point[MAX_CONTEST];
+    char name[MAX_CONTEST][32]; /* the record's subject: "kernel", "default", "ceiling" */
+    int count;
+    bool baselines;
+    struct limits limits;
+};
+enum status session_contest(struct session *session, const struct contest *contest,
+                            struct record *records, int *record_count);
+
+/* The stream problem that moves the least bytes of a problem: bytes rounded to 16, mix kept. */
+struct problem session_stream_problem(const struct kernel *kernel, const struct problem *problem);
+
+/* What the device can do, measured: cuMemcpyDtoD's (or memcpy's) rate at 1 GiB, read + written,
+ * and the cost of an empty launch in a stream and as a graph's node. */
+struct ceilings {
+    double copy_gbps, launch_ns, graph_node_ns;
+    int64_t copy_bytes;
+};
+enum status session_ceilings(struct session *session, struct ceilings *out);
+
+struct telemetry session_telemetry(const struct session *session);
+
+#endif

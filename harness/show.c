@@ -1,0 +1,91 @@
+#include "harness/show.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct table {
+    FILE *out;
+    char kernel[32];
+    bool cpu;
+};
+
+static const char *or_dash(const char *text) { return text ? text : "-"; }
+
+static void number(const char *text, int digits, char *out, size_t bytes) {
+    if (text)
+        snprintf(out, bytes, "%.*f", digits, atof(text));
+    else
+        snprintf(out, bytes, "-");
+}
+
+static enum status print_row(void *context, int columns, const char *const *names,
+                             const char *const *v) {
+    struct table *t = context;
+    char us[24], gbps[24], percent[24], eager[24], speedup[24], fused[24];
+    (void)columns, (void)names;
+    if (strcmp(t->kernel, v[0]) != 0) {
+        snprintf(t->kernel, sizeof t->kernel, "%s", v[0]);
+        fprintf(t->out, "\n%s on %s%s\n", v[0], v[10],
+                t->cpu ? "  (emulation times: they say nothing of a GPU)" : "");
+        fprintf(t->out, "%-44s %-12s %9s %7s %6s %9s %8s %9s  %s\n", "problem", "policy", "us",
+                "GB/s", "% ceil", "eager us", "speedup", "fused us", "best point");
+    }
+    number(v[4], 2, us, sizeof us), number(v[5], 0, gbps, sizeof gbps);
+    number(v[6], 1, percent, sizeof percent), number(v[7], 1, eager, sizeof eager);
+    number(v[8], 2, speedup, sizeof speedup), number(v[9], 1, fused, sizeof fused);
+    fprintf(t->out, "%-44s %-12s %9s %7s %6s %9s %8s %9s  %s\n", or_dash(v[1]), v[2], us, gbps,
+            percent, eager, speedup, fused, v[3]);
+    return STATUS_OK;
+}
+
+enum status show_tables(struct store *store, int64_t run, FILE *out) {
+    char id[24];
+    struct table table = {.out = out};
+    snprintf(id, sizeof id, "%" PRId64, run);
+    const char *params[] = {id};
+    /* problems that are only the ceilings of others have no contest of their own */
+    return store_query(
+        store,
+        "SELECT kernel, problem, residency || ',' || launch, point, median_us, gbps, "
+        "percent_of_ceiling, baseline_us, speedup, fused_us, device FROM best WHERE run_id = ?1 "
+        "AND (kernel <> 'stream' OR in_contest) ORDER BY (SELECT MIN(id) FROM problem p WHERE "
+        "p.kernel = best.kernel), residency, rows, read_bytes, problem",
+        params, 1, &table, print_row);
+}
+
+struct array {
+    json_t *rows;
+};
+
+static enum status append_row(void *context, int columns, const char *const *names,
+                              const char *const *values) {
+    json_t *row = json_object();
+    for (int i = 0; i < columns; i++) {
+        char *end = NULL;
+        double real = values[i] ? strtod(values[i], &end) : 0;
+        json_t *value = !values[i]                          ? json_null()
+                        : *values[i] && end && !*end        ? json_real(real)
+                                                            : json_string(values[i]);
+        json_object_set_new(row, names[i], value);
+    }
+    json_array_append_new(((struct array *)context)->rows, row);
+    return STATUS_OK;
+}
+
+enum status show_json(struct store *store, int64_t run, FILE *out) {
+    char id[24];
+    struct array array = {json_array()};
+    snprintf(id, sizeof id, "%" PRId64, run);
+    const char *params[] = {id};
+    enum status status =
+        store_query(store, "SELECT * FROM best WHERE run_id = ?1 ORDER BY kernel, residency, problem",
+                    params, 1, &array, append_row);
+    if (!status) {
+        json_dumpf(array.rows, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+        fputc('\n', out);
+    }
+    json_decref(array.rows);
+    return status;
+}

@@ -1,0 +1,265 @@
+#include "harness/verify.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Kept in step with check_report of kernels/tile.cuh. */
+struct check_report {
+    unsigned long long wrong, first, worst, focus;
+    double got, want, magnitude;
+    double roundoff, c, floor;
+};
+
+/* --- on the host ------------------------------------------------------------------------------- */
+
+struct host_copy {
+    void *before[MAX_ARGUMENTS], *after[MAX_ARGUMENTS];
+    double *want[MAX_ARGUMENTS], *magnitude[MAX_ARGUMENTS];
+};
+
+static void host_copy_free(struct host_copy *copy) {
+    for (int i = 0; i < MAX_ARGUMENTS; i++)
+        free(copy->before[i]), free(copy->after[i]), free(copy->want[i]), free(copy->magnitude[i]);
+}
+
+static enum status host_copy_take(struct subject *s, struct host_copy *copy) {
+    struct device *device = s->support->device;
+    *copy = (struct host_copy){0};
+    for (int i = 0; i < s->kernel->argument_count; i++) {
+        const struct argument *argument = &s->kernel->arguments[i];
+        size_t n = (size_t)s->kernel->elements(&s->problem, i);
+        if (!n) continue;
+        if (argument->role != ROLE_OUT) {
+            copy->before[i] = malloc(s->bytes[i]);
+            const void *from = s->pristine[i] ? s->pristine[i] : s->pointer[0][i];
+            TRY(device->ops->download(device, copy->before[i], from, s->bytes[i]));
+        }
+        if (argument->role != ROLE_IN) {
+            copy->after[i] = malloc(s->bytes[i]);
+            copy->want[i] = malloc(n * sizeof(double));
+            copy->magnitude[i] = malloc(n * sizeof(double));
+            if (!copy->after[i] || !copy->want[i] || !copy->magnitude[i])
+                return fail(STATUS_SYSTEM, "out of memory for the reference of %s",
+                            s->kernel->name);
+            for (size_t k = 0; k < n; k++) copy->want[i][k] = NAN, copy->magnitude[i][k] = 0;
+            TRY(device->ops->download(device, copy->after[i], s->pointer[0][i], s->bytes[i]));
+        }
+    }
+    return STATUS_OK;
+}
+
+struct share {
+    const struct subject *subject;
+    struct host_copy *copy;
+    int64_t first, last;
+};
+static void *reference_share(void *argument) {
+    struct share *share = argument;
+    const struct subject *s = share->subject;
+    s->kernel->reference(&s->problem, (const void *const *)share->copy->before, share->copy->want,
+                         share->copy->magnitude, share->first, share->last);
+    return NULL;
+}
+
+/* The reference on all cores, where there is enough of it. */
+static void run_reference(struct subject *s, struct host_copy *copy) {
+    enum { MOST = 16 };
+    int64_t outer = s->kernel->outer(&s->problem);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    double work = problem_bytes(s->kernel, &s->problem);
+    int threads = work < 1 << 18 ? 1 : cores > MOST ? MOST : (int)cores;
+    if (threads > outer) threads = (int)outer;
+    pthread_t thread[MOST];
+    struct share share[MOST];
+    int started = 0;
+    for (int i = 0; i < threads; i++)
+        share[i] = (struct share){s, copy, outer * i / threads, outer * (i + 1) / threads};
+    for (int i = 1; i < threads; i++)
+        if (pthread_create(&thread[started], NULL, reference_share, &share[i]))
+            reference_share(&share[i]);
+        else
+            started++;
+    reference_share(&share[0]);
+    for (int i = 0; i < started; i++) pthread_join(thread[i], NULL);
+}
+
+static enum status judge(struct subject *s, const struct host_copy *copy,
+                         struct allowance allowance, struct verdict *verdict) {
+    for (int i = 0; i < s->kernel->argument_count; i++) {
+        if (!copy->after[i]) continue;
+        enum dtype dtype = argument_dtype(&s->kernel->arguments[i], &s->problem);
+        double floor = allowance.floors * dtype_floor(dtype);
+        int64_t n = s->kernel->elements(&s->problem, i);
+        for (int64_t k = 0; k < n; k++) {
+            double got = dtype_load(dtype, copy->after[i], k), want = copy->want[i][k];
+            double bound = allowance.relative * fabs(want) +
+                           allowance.absolute * copy->magnitude[i][k] + floor;
+            double error = fabs(got - want);
+            if (isnan(want)) { /* not to be touched */
+                want = copy->before[i] ? dtype_load(dtype, copy->before[i], k) : NAN;
+                error = got == want || (isnan(got) && isnan(want)) ? 0 : INFINITY;
+            }
+            if (dtype == DTYPE_U8 || dtype == DTYPE_I32) bound = 0;
+            double ratio = error == 0 ? 0 : bound > 0 ? error / bound : INFINITY;
+            if (isnan(ratio)) ratio = INFINITY;
+            if (ratio > verdict->worst) verdict->worst = ratio;
+            if (ratio > 1 && !verdict->reason[0])
+                snprintf(verdict->reason, sizeof verdict->reason,
+                         "%s[%lld] is %.9g, should be %.9g (off by %.3g, allowed %.3g)",
+                         s->kernel->arguments[i].name, (long long)k, got, want, error, bound);
+        }
+        verdict->elements += n;
+    }
+    return verdict->reason[0] ? fail(STATUS_INCORRECT, "%s", verdict->reason) : STATUS_OK;
+}
+
+enum status verify_host(struct subject *s, struct allowance allowance, struct verdict *verdict) {
+    struct host_copy copy;
+    *verdict = (struct verdict){0};
+    enum status status = host_copy_take(s, &copy);
+    if (!status) {
+        run_reference(s, &copy);
+        status = judge(s, &copy, allowance, verdict);
+    }
+    host_copy_free(&copy);
+    return status;
+}
+
+/* Runs again over another poison: the same input must give the same bits. */
+static enum status check_repeat(struct subject *s, const struct variant *variant) {
+    struct device *device = s->support->device;
+    for (int i = 0; i < s->kernel->argument_count; i++) {
+        if (s->kernel->arguments[i].role == ROLE_IN || !s->bytes[i]) continue;
+        char *first = malloc(s->bytes[i]), *second = malloc(s->bytes[i]);
+        enum status status =
+            device->ops->download(device, first, s->pointer[0][i], s->bytes[i]);
+        if (!status) status = subject_reset(s, 0, 0x7f);
+        if (!status) status = subject_launch(s, variant, 0, 0);
+        if (!status) status = device->ops->download(device, second, s->pointer[0][i], s->bytes[i]);
+        int differ = !status && memcmp(first, second, s->bytes[i]) != 0;
+        free(first), free(second);
+        if (status) return status;
+        if (differ)
+            return fail(STATUS_NONDETERMINISTIC, "two runs on the same input differ in %s",
+                        s->kernel->arguments[i].name);
+    }
+    return STATUS_OK;
+}
+
+/* --- on the device ------------------------------------------------------------------------------ */
+
+struct checker { /* the kernel's check entry and its report, for one call */
+    struct module *module;
+    struct function *function;
+    void *report;
+};
+
+static enum status checker_run(struct subject *s, struct checker *c, struct check_report *report) {
+    struct device *device = s->support->device;
+    struct launch launch = {.function = c->function,
+                            .grid = {16 * (unsigned)device->info.sms, 1, 1},
+                            .block = {256, 1, 1}};
+    int count = s->kernel->argument_count;
+    for (int i = 0; i < count; i++)
+        launch.param[launch.param_count++] =
+            (uint64_t)(uintptr_t)(s->pristine[i] ? s->pristine[i] : s->pointer[0][i]);
+    for (int i = 0; i < count; i++)
+        launch.param[launch.param_count++] = (uint64_t)(uintptr_t)s->pointer[0][i];
+    for (int i = 0; i < s->kernel->size_count; i++)
+        if (!s->kernel->sizes[i].compiled)
+            launch.param[launch.param_count++] = (uint64_t)s->problem.size[i];
+    for (int i = 0; i < s->kernel->real_count; i++) {
+        float real = (float)s->problem.real[i];
+        memcpy(&launch.param[launch.param_count++], &real, sizeof real);
+    }
+    launch.param[launch.param_count++] = (uint64_t)(uintptr_t)c->report;
+    TRY(device->ops->upload(device, c->report, report, sizeof *report));
+    TRY(device->ops->launch(device, &launch));
+    return device->ops->download(device, report, c->report, sizeof *report);
+}
+
+static enum status device_judge(struct subject *s, struct checker *c, struct verdict *verdict) {
+    struct check_report report = {.first = ~0ull,
+                                  .focus = ~0ull,
+                                  .roundoff = dtype_roundoff(s->problem.dtype),
+                                  .c = s->kernel->bound.c,
+                                  .floor = dtype_floor(s->problem.dtype)};
+    TRY(checker_run(s, c, &report));
+    memcpy(&verdict->worst, &report.worst, sizeof report.worst);
+    for (int i = 0; i < s->kernel->argument_count; i++)
+        if (s->kernel->arguments[i].role != ROLE_IN)
+            verdict->elements += s->kernel->elements(&s->problem, i);
+    if (!report.wrong) return STATUS_OK;
+    unsigned long long wrong = report.wrong;
+    report.focus = report.first;
+    TRY(checker_run(s, c, &report));
+    snprintf(verdict->reason, sizeof verdict->reason,
+             "%s[%llu] is %.9g, should be %.9g (%llu elements wrong)",
+             s->kernel->arguments[report.focus >> 56].name, report.focus & ((1ull << 56) - 1),
+             report.got, report.want, wrong);
+    return fail(STATUS_INCORRECT, "%s", verdict->reason);
+}
+
+static enum status verify_device(struct subject *s, struct verdict *verdict) {
+    struct device *device = s->support->device;
+    struct checker checker = {0};
+    struct build build;
+    struct target target = {device->info.kind, device->info.arch};
+    TRY(compile_check(s->kernel, &s->problem, target, &build));
+    if (build.status) return fail(build.status, "the check of %s: %s", s->kernel->name, build.log);
+    TRY(device->ops->module_load(device, build.path, build.suffix, &checker.module));
+    enum status status =
+        device->ops->function_get(device, checker.module, "check", 0, &checker.function);
+    if (!status)
+        status = device->ops->allocate(device, sizeof(struct check_report), &checker.report);
+    if (!status) status = device_judge(s, &checker, verdict);
+    if (checker.report) device->ops->release(device, checker.report);
+    device->ops->module_unload(device, checker.module);
+    return status;
+}
+
+/* --- both ----------------------------------------------------------------------------------------- */
+
+enum status verify_variant(struct subject *s, const struct variant *variant,
+                           struct verdict *verdict) {
+    struct device *device = s->support->device;
+    *verdict = (struct verdict){0};
+    TRY(subject_reset(s, 0, 0xff));
+    enum status status = subject_launch(s, variant, 0, 0);
+    if (!status) status = device->ops->synchronize(device);
+    if (!status) status = subject_check_guards(s, 0);
+    if (!status) {
+        int64_t outputs = 0;
+        for (int i = 0; i < s->kernel->argument_count; i++)
+            if (s->kernel->arguments[i].role != ROLE_IN)
+                outputs += s->kernel->elements(&s->problem, i);
+        if (outputs > HOST_ELEMENTS && device->info.kind == DEVICE_CUDA) {
+            status = verify_device(s, verdict);
+        } else {
+            struct allowance allowance = {dtype_roundoff(s->problem.dtype),
+                                          s->kernel->bound.c * 0x1p-24, 1};
+            status = verify_host(s, allowance, verdict);
+            if (!status) status = check_repeat(s, variant);
+        }
+    }
+    if (status && !verdict->reason[0])
+        snprintf(verdict->reason, sizeof verdict->reason, "%.380s", fail_message());
+    return status;
+}
+
+struct problem verify_odd_problem(const struct kernel *kernel, const struct problem *problem) {
+    struct problem odd = *problem;
+    for (int i = 0; i < kernel->size_count; i++) {
+        const struct size *size = &kernel->sizes[i];
+        const char *bytes = strstr(size->name, "_bytes");
+        if (size->compiled) continue;
+        if (!strcmp(size->name, "rows") && odd.size[i] > 37) odd.size[i] = 37;
+        if (bytes && odd.size[i] > 16 * 12345) /* keeps the mix of reads and writes */
+            odd.size[i] = odd.size[i] >= problem->size[!i] ? 16 * 12345 : 16 * 5000;
+    }
+    return odd;
+}

@@ -1,0 +1,33 @@
+/* verify.h - is a variant right? Every element against an fp64 reference, before any timing. */
+#ifndef FASTINFER_VERIFY_H
+#define FASTINFER_VERIFY_H
+
+#include "harness/subject.h"
+
+struct verdict {
+    double worst;        /* the largest |error| / bound; right is <= 1 */
+    int64_t elements;    /* how many were compared */
+    char reason[384];    /* the first wrong element, where one is */
+};
+
+/* Runs the variant once on poisoned outputs and compares every element of every output with the
+ * reference: on the host up to HOST_ELEMENTS outputs, else by the kernel's own `check` entry on
+ * the device. There too a second run must give the same bits. STATUS_OK, or INCORRECT,
+ * NONDETERMINISTIC, LAUNCH, ... with the sentence in fail_message() and verdict->reason. */
+enum { HOST_ELEMENTS = 1 << 20 };
+enum status verify_variant(struct subject *subject, const struct variant *variant,
+                           struct verdict *verdict);
+
+/* |error| <= relative |reference| + absolute magnitude + floors x the dtype's floor. */
+struct allowance {
+    double relative, absolute, floors;
+};
+/* The host's part alone: compares what set 0 holds now. For baselines, too, whose intermediates
+ * may underflow in their dtype and are then multiplied: they are given more floors. */
+enum status verify_host(struct subject *subject, struct allowance allowance,
+                        struct verdict *verdict);
+
+/* A small relative of a problem with odd sizes where they may be odd, for tails and guards. */
+struct problem verify_odd_problem(const struct kernel *kernel, const struct problem *problem);
+
+#endif

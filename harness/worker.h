@@ -1,0 +1,20 @@
+/* worker.h - the other end of pool.h: serves requests on file descriptor 3 until it is closed.
+ *
+ * Requests: {"op": "open", "device", "seed", "baseline"} (no answer of its own),
+ * {"op": "describe"}, {"op": "compile", "kernel", "dtype", "problem", "arch", "points"},
+ * {"op": "evaluate", "kernel", "dtype", "problem", "policy", "point", "limits"},
+ * {"op": "contest", ..., "points": [[name, point], ...], "baselines"}, {"op": "ceilings"}.
+ */
+#ifndef FASTINFER_WORKER_H
+#define FASTINFER_WORKER_H
+
+#include "harness/record.h"
+
+/* The exit code of the process. */
+int worker_main(void);
+
+json_t *limits_to_json(const struct limits *limits);
+json_t *info_to_json(const struct device_info *info);
+void info_from_json(const json_t *json, struct device_info *out);
+
+#endif

@@ -1,0 +1,67 @@
+/* simt_run.h - CUDA threads as coroutines on one host thread: the C side of simt.h.
+ *
+ * State is global: a process runs one launch at a time, from one thread. Use several processes to
+ * use several cores.
+ */
+#ifndef FASTINFER_SIMT_RUN_H
+#define FASTINFER_SIMT_RUN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct simt_dim {
+    unsigned x, y, z;
+} simt_dim;
+typedef struct simt_thread {
+    simt_dim thread_idx, block_idx;
+    unsigned rank; /* within the block */
+} simt_thread;
+enum simt_order { SIMT_FORWARD, SIMT_REVERSE, SIMT_SHUFFLED };
+
+extern simt_thread *simt_self; /* the CUDA thread now running */
+extern simt_dim simt_block_dim, simt_grid_dim;
+
+/* Runs body(args) once for each thread of the grid, block after block, or, where cooperative, with
+ * all blocks resident at once. Returns 0, or -1 where memory is short or the kernel broke a rule
+ * that a GPU would answer with a hang or with garbage; simt_error() then says which. */
+int simt_run(simt_dim grid, simt_dim block, size_t dynamic_bytes, int cooperative,
+             void (*body)(void *), void *args);
+const char *simt_error(void);
+
+/* Which runnable thread goes first after a wait. A result that depends on it shows a data race. */
+void simt_schedule(enum simt_order order, uint64_t seed);
+
+/* What the last launch did: barrier arrivals and warp collectives are counted by thread. */
+struct simt_counts {
+    uint64_t block_barriers, grid_barriers, exchanges, yields;
+};
+struct simt_counts simt_counts(void);
+
+/* How often in a row threads may only yield before a launch is called stuck (default 20 million;
+ * any other wait, and any return, starts the count anew). */
+void simt_spin_limit(uint64_t turns);
+
+/* --- what simt.h is made of ----------------------------------------------------------------- */
+
+void simt_block_sync(void);
+void simt_grid_sync(void);
+/* Lets other threads run; each turn of a spin-wait calls it. */
+void simt_yield(void);
+/* `value` of lane `source` of the warp, when all lanes of `mask` have come here with the same
+ * mask. *votes, where not NULL: bit i is whether lane i's value was not 0. */
+uint64_t simt_exchange(unsigned mask, uint64_t value, unsigned source, unsigned *votes);
+/* A collective of the whole mask: the last lane to come runs f(lanes, context), where lanes[i] is
+ * the `mine` of lane i (NULL outside the mask); then all go on. */
+void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *context),
+                     void *context);
+void *simt_shared(const void *site, size_t bytes); /* 0xff-filled anew for each block */
+void *simt_shared_dynamic(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
