@@ -114,13 +114,14 @@ SELECT d.name AS device, d.kind AS device_kind, d.slug AS device_slug,
        (p.read_bytes + p.write_bytes) / r.median_ns AS gbps,
        CASE WHEN p.kernel <> 'stream' THEN (p.read_bytes + p.write_bytes) / b.ceiling_ns END
            AS ceiling_gbps,
-       CASE WHEN p.kernel <> 'stream' THEN 100.0 * b.ceiling_ns / r.median_ns END
-           AS percent_of_ceiling,
+       -- ratios of emulation times say nothing: the CPU device has none
+       CASE WHEN p.kernel <> 'stream' AND d.kind = 'cuda' THEN 100.0 * b.ceiling_ns / r.median_ns
+           END AS percent_of_ceiling,
        CASE WHEN b.eager_ns IS NOT NULL THEN 'hf_eager' WHEN b.copy_ns IS NOT NULL
             THEN 'torch_copy' END AS baseline,
        COALESCE(b.eager_ns, b.copy_ns) / 1e3 AS baseline_us, b.eager_wall_ns / 1e3 AS baseline_wall_us,
-       COALESCE(b.eager_ns, b.copy_ns) / r.median_ns AS speedup,
-       b.eager_wall_ns / r.wall_ns AS speedup_with_launch,
+       CASE WHEN d.kind = 'cuda' THEN COALESCE(b.eager_ns, b.copy_ns) / r.median_ns END AS speedup,
+       CASE WHEN d.kind = 'cuda' THEN b.eager_wall_ns / r.wall_ns END AS speedup_with_launch,
        b.fused_ns / 1e3 AS fused_us, b.default_ns / 1e3 AS default_us,
        r.worst_error, bd.registers, bd.spill_bytes, bd.shared_bytes, bd.blocks_per_sm, bd.code_hash,
        r.sm_mhz, r.memory_mhz, r.celsius, r.milliwatts / 1e3 AS watts,
