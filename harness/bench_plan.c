@@ -43,9 +43,10 @@ static int default_samples(const struct builder *b, const struct kernel *kernel)
     bool cpu = b->device->kind == DEVICE_CPU, stream = !strcmp(kernel->name, "stream");
     /* as a ceiling only, stream need not be exhausted on every problem's bytes */
     if (b->options->exhaust && (!stream || is_named(b->options, kernel))) return 1 << 20;
-    if (b->options->samples) return b->options->samples;
-    if (b->options->quick) return stream ? 2 : 4;
-    return cpu ? (stream ? 3 : 6) : stream ? 28 : 12;
+    int wanted = b->options->samples, usual = cpu ? (stream ? 3 : 6) : stream ? 16 : 14;
+    if (wanted && stream && !is_named(b->options, kernel)) return wanted < 64 ? wanted : 64;
+    if (wanted) return wanted;
+    return b->options->quick ? (stream ? 2 : 4) : usual;
 }
 
 /* The sample of a group: spread, seeded, the same for all of its problems. */
@@ -246,7 +247,7 @@ static int policies_for(const struct builder *b, const struct chosen *item,
     int count = 0;
     int64_t rows = rows_of(item->kernel, &item->problem);
     policies[count++] = (struct policy){RESIDENCY_COLD, LAUNCH_STREAM};
-    if (b->device->kind == DEVICE_CUDA && rows && rows <= HOT_ROWS)
+    if (b->device->kind == DEVICE_CUDA && rows && rows <= HOT_ROWS && !o->exhaust)
         policies[count++] = (struct policy){RESIDENCY_HOT, LAUNCH_GRAPH};
     return count;
 }

@@ -12,9 +12,9 @@
 // (cos, sin) of an angle, 0 <= angle <= 2^17 x pi/2. Three steps of Cody and Waite: angle = k pi/2
 // + r, pi/2 = 1.5707964 - 4.371139e-8 - 1.7151245e-15. The first step is exact (k takes 17 bits;
 // both products are multiples of 2^-23 and what is left is below 1), the second rounds once, the
-// third adds what the first two constants lack of pi/2, so that r is good to 3 u32 of itself.
-// The polynomials (Taylor's, enough on |r| <= pi/4 + 0.02) add 2 u32 or less. Unlike __sinf, whose
-// bound is absolute, this holds where a sine or cosine is near 0.
+// third adds what the first two constants lack of pi/2. The polynomials are Taylor's, long enough
+// for |r| <= pi/4 + 0.02. Both results were within 2.9 u32 of themselves at 6e7 angles, also
+// where they are near 0; the bound of __sinf is absolute and would not do there.
 DEVICE float2 rope_reduced(float angle) {
     float k = rintf(angle * 0.636619772f);
     float r = fmaf(k, -1.57079637e0f, angle);
