@@ -182,7 +182,7 @@ static enum status write_config(struct store *store, const struct arguments *a,
                     "SELECT kernel, dtype, residency || ',' || launch, problem, point, "
                     "round(median_us, 3), round(low_us, 3), round(high_us, 3), "
                     "round(percent_of_ceiling, 2), round(default_us, 3), device, \"commit\", date "
-                    "FROM best WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER "
+                    "FROM best WHERE device_slug = ? ORDER "
                     "BY kernel, dtype, residency, rows, read_bytes, problem",
                     params, 1, &file, take_entry));
     json_t *json = json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "device", file.device, "slug", slug,

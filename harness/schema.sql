@@ -107,6 +107,7 @@ beside AS (
 SELECT d.name AS device, d.kind AS device_kind, d.slug AS device_slug,
        p.kernel, p.dtype, p.problem, p.rows, r.residency, r.launch, pt.point,
        r.status, r.reason, r.contest_id IS NOT NULL AS in_contest,
+       r.contest_id IS NOT NULL AND r.contest_id = lc.contest_id AS in_latest_contest,
        r.median_ns / 1e3 AS median_us, r.mad_ns / 1e3 AS mad_us, r.min_ns / 1e3 AS min_us,
        r.low_ns / 1e3 AS low_us, r.high_ns / 1e3 AS high_us, r.sample_count AS samples, r.launches,
        r.host_ns / 1e3 AS host_us, r.wall_ns / 1e3 AS wall_us,
@@ -138,11 +139,11 @@ LEFT JOIN latest_contest lc ON lc.device_id = r.device_id AND lc.problem_id = r.
 LEFT JOIN beside b ON b.contest_id = COALESCE(r.contest_id, lc.contest_id)
 WHERE r.rank = 1;
 
--- The best point of every problem and policy: of the last contest's, else of the scans.
+-- The best point of every problem and policy: of the latest contest's, else of the scans.
 CREATE VIEW best AS
 SELECT * FROM (
     SELECT *, ROW_NUMBER() OVER (
         PARTITION BY device_slug, kernel, dtype, problem, residency, launch
-        ORDER BY in_contest DESC, median_us) AS place
+        ORDER BY in_latest_contest DESC, in_contest DESC, median_us) AS place
     FROM results WHERE status = 'ok')
 WHERE place = 1;

@@ -5,10 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* As the view `best`, among what this run measured. */
+#define BEST_OF_RUN                                                                                \
+    "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY kernel, dtype, problem, residency, " \
+    "launch ORDER BY in_contest DESC, median_us) AS place FROM results WHERE status = 'ok' AND "   \
+    "run_id = ?1) WHERE place = 1"
+
 struct table {
     FILE *out;
     char kernel[32];
-    bool cpu;
 };
 
 static const char *or_dash(const char *text) { return text ? text : "-"; }
@@ -28,7 +33,7 @@ static enum status print_row(void *context, int columns, const char *const *name
     if (strcmp(t->kernel, v[0]) != 0) {
         snprintf(t->kernel, sizeof t->kernel, "%s", v[0]);
         fprintf(t->out, "\n%s on %s%s\n", v[0], v[10],
-                t->cpu ? "  (emulation times: they say nothing of a GPU)" : "");
+                strcmp(v[11], "cpu") ? "" : "  (emulation times: they say nothing of a GPU)");
         fprintf(t->out, "%-44s %-12s %9s %7s %6s %9s %8s %9s  %s\n", "problem", "policy", "us",
                 "GB/s", "% ceil", "eager us", "speedup", "fused us", "best point");
     }
@@ -49,9 +54,9 @@ enum status show_tables(struct store *store, int64_t run, FILE *out) {
     return store_query(
         store,
         "SELECT kernel, problem, residency || ',' || launch, point, median_us, gbps, "
-        "percent_of_ceiling, baseline_us, speedup, fused_us, device FROM best WHERE run_id = ?1 "
-        "AND (kernel <> 'stream' OR in_contest) ORDER BY (SELECT MIN(id) FROM problem p WHERE "
-        "p.kernel = best.kernel), residency, rows, read_bytes, problem",
+        "percent_of_ceiling, baseline_us, speedup, fused_us, device, device_kind FROM (" BEST_OF_RUN
+        ") AS b WHERE kernel <> 'stream' OR in_contest ORDER BY (SELECT MIN(id) FROM problem p "
+        "WHERE p.kernel = b.kernel), residency, rows, read_bytes, problem",
         params, 1, &table, print_row);
 }
 
@@ -80,7 +85,7 @@ enum status show_json(struct store *store, int64_t run, FILE *out) {
     snprintf(id, sizeof id, "%" PRId64, run);
     const char *params[] = {id};
     enum status status =
-        store_query(store, "SELECT * FROM best WHERE run_id = ?1 ORDER BY kernel, residency, problem",
+        store_query(store, "SELECT * FROM (" BEST_OF_RUN ") ORDER BY kernel, residency, problem",
                     params, 1, &array, append_row);
     if (!status) {
         json_dumpf(array.rows, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9));

@@ -125,9 +125,9 @@ DEVICE float row_sum(float v, float *shared, int parity) {
         }
         return mine[0];
     }
-    const int WIDTH = THREADS < 32 ? THREADS : 32, WARPS = THREADS / WIDTH;
+    const int LANES = THREADS < 32 ? THREADS : 32, WARPS = THREADS / LANES;
 #pragma unroll
-    for (int x = WIDTH / 2; x > 0; x /= 2) v += __shfl_xor_sync(~0u, v, x);
+    for (int x = LANES / 2; x > 0; x /= 2) v += __shfl_xor_sync(~0u, v, x);
     if (WARPS == 1) return v;
     float *mine = shared + parity * (BLOCK_ / 32) + row * WARPS;
     if (t % 32 == 0) mine[t / 32] = v;

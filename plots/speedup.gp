@@ -1,4 +1,5 @@
 # speedup.gp - device time of HuggingFace eager over that of the best point; style.gp says how to run
+script = "speedup"
 folder = ARG0[1:strstrt(ARG0, "speedup.gp") - 1]
 needs = "baseline baseline_us speedup fused_us"
 load folder . "style.gp"

@@ -2,8 +2,8 @@
 #
 # A picture is made by hand with
 #   gnuplot -e "csv='results/nvidia-h200/bench.csv'; out='results/nvidia-h200/plots'" speedup.gp
-# (dtype='bf16' besides, for another than f16). Its script sets `needs`, the columns it reads, and
-# loads this file, which leaves
+# (dtype='bf16' besides, for another than f16). Its script sets `script`, its name, and `needs`, the
+# columns it reads, and loads this file, which leaves
 #   n, cell(i, name), number(i, name)  the rows of that dtype timed cold, launch by launch; number()
 #                                      is NaN where the field is empty
 #   shape(i), kernels                  "3072", "24/8"; the kernels in their order
@@ -12,8 +12,7 @@
 set encoding utf8
 # print "..." inside eval: no double quotes in the sentence
 refuse(code, sentence) = sprintf("set print '-'; set print; print \"%s: %s\"; exit status %d", \
-                                 script, sentence, code)
-script = ARG0[strlen(folder) + 1:*]
+                                 script . ".gp", sentence, code)
 if (!exists("csv")) { csv = ""; eval refuse(2, "csv='results/DEVICE/bench.csv' was expected, by gnuplot -e") }
 if (!exists("out")) { out = "." }
 if (!exists("dtype")) { dtype = "" }
@@ -91,17 +90,18 @@ if (kernels eq "") {
 }
 
 # --- the caption ---------------------------------------------------------------------------------
+when(i) = strptime("%Y-%m-%dT%H:%M:%SZ", cell(i, "date")) # strings have no order here
 newest = 1
 commits = 0
 do for [i = 1:n] {
-    if (cell(i, "date") gt cell(newest, "date")) { newest = i }
+    if (when(i) > when(newest)) { newest = i }
     if (cell(i, "commit") ne cell(1, "commit")) { commits = 1 }
 }
-is_cpu = cell(newest, "device")[1:3] eq "CPU"
+is_cpu = substr(cell(newest, "device"), 1, 3) eq "CPU"
 caption = (is_cpu ? "CPU device: emulation times\n" : "") . cell(newest, "device") \
     . (cell(newest, "driver") eq "" ? "" : ", driver " . cell(newest, "driver")) \
-    . ", commit " . cell(newest, "commit")[1:10] . (cell(newest, "dirty") eq "1" ? " (modified)" : "") \
-    . (commits ? " and others" : "") . ", " . cell(newest, "date")[1:10]
+    . ", commit " . substr(cell(newest, "commit"), 1, 10) . (cell(newest, "dirty") eq "1" ? " (modified)" : "") \
+    . (commits ? " and others" : "") . ", " . substr(cell(newest, "date"), 1, 10)
 caption_lines = is_cpu ? 2 : 1
 
 # --- the look ------------------------------------------------------------------------------------
@@ -122,15 +122,13 @@ set grid xtics ytics lc rgb "#DDDDDD" lt 1 lw 1 dt 1
 set key noenhanced
 unset mxtics
 unset mytics
-system("mkdir -p " . shell_word(out))
 
-# Commands for eval: opens <script's name>.<form>, 1000 wide. The caption goes at the foot.
-name_of_script = script[1:strlen(script) - 3]
+# Commands for eval: opens OUT/<script>.<form>, 1000 wide. The caption goes at the foot.
 terminal(form, height) = form eq "svg" \
     ? sprintf("set terminal svg size 1000,%d dynamic font 'sans-serif,18' background '#ffffff'", height) \
     : sprintf("set terminal pngcairo size 1000,%d font 'Sans,14' background '#ffffff'", height)
-draw(form, height) = terminal(form, height) \
-    . sprintf("; set output '%s/%s.%s'; set label 100 caption at screen 0.012, ", out, name_of_script, form) \
+draw(form, height) = terminal(form, height) . sprintf("; system(\"mkdir -p '%s'\")", out) \
+    . sprintf("; set output '%s/%s.%s'; set label 100 caption at screen 0.012, ", out, script, form) \
     . sprintf("screen %f left noenhanced textcolor rgb ink", (12. + 23 * (caption_lines - 1)) / height)
 foot = 3.2 + 1.2 * caption_lines # the bottom margin, in lines, for tics, label and caption
 rates(x) = x >= 10 ? sprintf("%.1f", x) : x >= 0.1 ? sprintf("%.2f", x) : sprintf("%.2g", x)

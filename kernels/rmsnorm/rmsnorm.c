@@ -30,7 +30,7 @@ static const int rows_per_block[] = {1, 2, 4, 8};
 static const int passes[] = {1, 2};
 static const int unroll[] = {1, 2, 4};
 static const struct tunable tunables[] = {
-    [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 256},
+    [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [ROWS_PER_BLOCK] = {"rows_per_block", "rows a block works on at once", rows_per_block,
                         COUNT(rows_per_block), 1},
     [VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,

@@ -121,16 +121,16 @@ static const struct size sizes[] = {
 
 static const int heads[] = {1, 2, 4, 8, 16};
 static const struct tunable tunables[] = {
-    [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
+    [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 192},
     [VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,
                       COUNT(values_vector_bytes), 16},
-    [HEADS] = {"heads", "heads a thread turns by the same angles", heads, COUNT(heads), 4},
+    [HEADS] = {"heads", "heads a thread turns by the same angles", heads, COUNT(heads), 1},
     [TRIG] = {"trig", "0 table, 1 reduction and polynomial, 2 sinf and cosf", values_012,
-              COUNT(values_012), 0},
+              COUNT(values_012), 1},
     [BLOCKS_PER_SM] = {"blocks_per_sm", "0: a thread a piece of work; n: a persistent grid",
                        values_blocks_per_sm, COUNT(values_blocks_per_sm), 0},
-    [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 0},
-    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 0},
+    [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 1},
+    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 1},
 };
 
 static const struct argument arguments[] = {

@@ -27,12 +27,12 @@ static const struct tunable tunables[] = {
                       COUNT(values_vector_bytes), 16},
     [HEADS] = {"heads", "heads of k and of v a thread moves", heads, COUNT(heads), 1},
     [TRIG] = {"trig", "0 table, 1 reduction and polynomial, 2 sinf and cosf", values_012,
-              COUNT(values_012), 0},
+              COUNT(values_012), 1},
     [BLOCKS_PER_SM] = {"blocks_per_sm", "0: a thread a piece of work; n: a persistent grid",
                        values_blocks_per_sm, COUNT(values_blocks_per_sm), 0},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
-                   COUNT(values_012), 0},
-    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 0},
+                   COUNT(values_012), 1},
+    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 1},
 };
 
 static const struct argument arguments[] = {

@@ -17,16 +17,16 @@ static const struct size sizes[] = {
 static const int vector_bytes[] = {4, 8, 16};
 static const int unroll[] = {1, 2, 4, 8, 16};
 static const struct tunable tunables[] = {
-    [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 256},
+    [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", vector_bytes, COUNT(vector_bytes), 16},
-    [UNROLL] = {"unroll", "vectors in flight a thread", unroll, COUNT(unroll), 4},
+    [UNROLL] = {"unroll", "vectors in flight a thread", unroll, COUNT(unroll), 2},
     [BLOCKS_PER_SM] = {"blocks_per_sm", "0: a block a chunk; n: a persistent grid",
-                       values_blocks_per_sm, COUNT(values_blocks_per_sm), 0},
+                       values_blocks_per_sm, COUNT(values_blocks_per_sm), 8},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
-                   COUNT(values_012), 0},
-    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 0},
+                   COUNT(values_012), 2},
+    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 1},
     [SPAN] = {"span", "0 strides by the whole grid, 1 takes contiguous chunks", values_bool,
-              COUNT(values_bool), 1},
+              COUNT(values_bool), 0},
 };
 
 static const struct argument arguments[] = {

@@ -10,7 +10,6 @@
 // each chunk, n a grid of n blocks a multiprocessor that walks over them. MATH 0 takes the
 // hardware's exp2 and reciprocal, 1 expf and a true division.
 enum { COLUMNS = WIDTH };
-#undef WIDTH // a name that headers use
 #include "kernels/tile.cuh"
 
 typedef element_of<DTYPE> E;

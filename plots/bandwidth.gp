@@ -1,0 +1,87 @@
+# bandwidth.gp - least bytes a second against rows, a panel a kernel; style.gp says how to run it
+script = "bandwidth"
+folder = ARG0[1:strstrt(ARG0, "bandwidth.gp") - 1]
+needs = "ceiling_gbps"
+load folder . "style.gp"
+
+shown(i, kernel) = drawn(i) && cell(i, "kernel") eq kernel && is_number(number(i, "rows"))
+array titles[n]
+known(s) = sum [k = 1:lines] (titles[k] eq s)
+highest = 0
+do for [i = 1:n] {
+    if (drawn(i) && is_number(number(i, "rows"))) {
+        do for [name in "gbps ceiling_gbps"] {
+            if (is_number(number(i, name)) && number(i, name) > highest) { highest = number(i, name) }
+        }
+    }
+}
+if (highest == 0) { eval refuse(3, csv . ": no kernel with rows was measured") }
+
+panels = words(kernels)
+across = panels > 4 ? 3 : panels > 1 ? 2 : 1
+down = (panels + across - 1) / across
+height = down < 3 ? 620 : 250 * down + 120
+# the picture's margins and a panel's own, in pixels
+left = 92.
+right = 24.
+top = 76.
+bottom = 66. + 23 * caption_lines
+gap_x = 26.
+gap_y = 62.
+panel_width = (1000 - left - right - gap_x * (across - 1)) / across
+panel_height = (height - top - bottom - gap_y * (down - 1)) / down
+
+set logscale x 2
+set xrange [0.7:32768 * 1.2]
+set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256, "1k" 1024, "4k" 4096, "16k" 16384)
+if (across == 3) { set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536) }
+set yrange [0:highest * 1.08]
+set format y (highest < 10000 && highest >= 10 ? "%.0f" : "%g")
+set key top left Left reverse samplen 2.2 spacing 0.95
+set label 1 sprintf("Bandwidth over least bytes: %s, caches cold; dashes: the ceiling, a tuned stream", dtype) \
+    at screen 0.5, screen 1 center offset 0, -0.9 noenhanced font ",15"
+set label 2 "GB/s" at screen 0.012, screen 1 left offset 0, -2.6 textcolor rgb ink
+set label 3 "rows" at screen 0.5, screen (bottom - 48) / height center textcolor rgb ink
+
+do for [form in "svg png"] {
+    eval draw(form, height)
+    set multiplot
+    do for [p = 1:panels] {
+        kernel = word(kernels, p)
+        column_p = (p - 1) % across
+        row_p = (p - 1) / across
+        x0 = left + column_p * (panel_width + gap_x)
+        y0 = height - top - row_p * (panel_height + gap_y)
+        set lmargin at screen x0 / 1000
+        set rmargin at screen (x0 + panel_width) / 1000
+        set tmargin at screen y0 / height
+        set bmargin at screen (y0 - panel_height) / height
+        set format y (column_p ? "" : highest >= 10 ? "%.0f" : "%g")
+        set title kernel . (what(kernel) eq "" ? "" : ", by " . what(kernel)) noenhanced offset 0, -0.7
+
+        # a block of $lines for each shape, named in titles
+        lines = 0
+        do for [i = 1:n] {
+            if (shown(i, kernel) && !known(shape(i))) { lines = lines + 1; titles[lines] = shape(i) }
+        }
+        set print $lines
+        do for [k = 1:lines] {
+            do for [i = 1:n] {
+                if (shown(i, kernel) && shape(i) eq titles[k]) {
+                    print sprintf("%g\t%g\t%g", number(i, "rows"), number(i, "gbps"), \
+                                  number(i, "ceiling_gbps"))
+                }
+            }
+            print ""
+            print ""
+        }
+        set print
+        plot for [k = 1:lines] $lines index k - 1 using 1:3 smooth unique with lines \
+                 lc rgb "#808080" lw 1.5 dt (6, 4) notitle, \
+             for [k = 1:lines] $lines index k - 1 using 1:2 smooth unique with linespoints \
+                 lt k title titles[k]
+        unset label
+    }
+    unset multiplot
+    unset output
+}
