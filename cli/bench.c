@@ -103,11 +103,16 @@ static enum status check(struct arguments *a) {
 
 static void summarise(const struct arguments *a, const struct bench_outcome *out) {
     fprintf(stderr,
-            "\n%d problems x policies, %d points timed (%d failed), %d distinct machine codes, in "
-            "%.0f s (%.0f s of compiling over all cores, %.0f s of verifying and measuring)\n",
-            out->cells, out->points, out->failed, out->distinct, out->wall_s, out->compile_s,
-            out->measure_s);
-    fprintf(stderr, "database: %s (view: results)   export: fastinfer export   pictures: fastinfer plot\n",
+            "\n%d problems under a policy; %d points timed, %d failed; %d different machine codes "
+            "or sources compiled\n"
+            "%.0f s, of which the device's workers spent %.0f%% %s (%.0f s); compiling took %.0f s "
+            "over all cores\n",
+            out->cells, out->points, out->failed, out->distinct, out->wall_s,
+            100 * out->busy_share,
+            out->device.kind == DEVICE_CPU ? "compiling, verifying and measuring"
+                                           : "verifying and measuring",
+            out->measure_s, out->compile_s);
+    fprintf(stderr, "database: %s (view: results); next: fastinfer export, fastinfer plot\n",
             a->bench.db);
 }
 
@@ -137,6 +142,7 @@ int cli_bench(int argc, char **argv) {
         enum status shown = a.json ? show_json(store, outcome.run, stdout)
                                    : show_tables(store, outcome.run, stdout);
         if (shown) code = cli_error(shown);
+        fflush(stdout);
         if (!a.json) summarise(&a, &outcome);
     }
     store_close(store);

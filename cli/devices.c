@@ -8,7 +8,6 @@
 #include "cli/cli.h"
 #include "harness/store.h"
 #include "runtime/compile.h"
-#include "runtime/cuda_api.h"
 
 enum { KEY_DB = 256, KEY_MEASURE, KEY_NO_MEASURE };
 static const struct argp_option options[] = {
@@ -34,25 +33,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-/* Others who use the GPU spoil what is measured on it. */
-static void print_processes(const struct device_info *info) {
-    const struct nvml_api *nvml = nvml_api();
-    const struct cuda_api *cuda = cuda_api();
-    struct nvml_process process[32];
-    unsigned count = 32, others = 0;
-    char id[64];
-    nvmlDevice_t device;
-    if (!nvml || !nvml->nvmlDeviceGetComputeRunningProcesses_v3 ||
-        cuda->cuDeviceGetPCIBusId(id, sizeof id, info->ordinal) ||
-        nvml->nvmlDeviceGetHandleByPciBusId_v2(id, &device) ||
-        nvml->nvmlDeviceGetComputeRunningProcesses_v3(device, &count, process))
-        return;
-    for (unsigned i = 0; i < count; i++) others += process[i].pid != (unsigned)getpid();
-    if (others)
-        printf("  warning      %u other process%s on this GPU: measurements will be off\n", others,
-               others == 1 ? "" : "es");
-}
-
 static void print_info(const struct device_info *d) {
     char compiler[600];
     struct target target = {d->kind, d->arch};
@@ -67,7 +47,10 @@ static void print_info(const struct device_info *d) {
                d->memory_clock_khz / 1000);
         printf("  driver       %s (CUDA %d.%d)\n", d->driver, d->driver_version / 1000,
                d->driver_version % 1000 / 10);
-        print_processes(d);
+        int others = session_gpu_processes(d->ordinal);
+        if (others)
+            printf("  warning      %d process%s on this GPU: measurements will be off\n", others,
+                   others == 1 ? " is" : "es are");
     } else {
         printf("  emulation    %d cores, %.1f GiB; one coroutine a CUDA thread: right, not fast\n",
                d->sms, (double)d->memory_bytes / 0x1p30);

@@ -16,6 +16,7 @@
 
 #include "harness/pool.h"
 #include "harness/worker.h"
+#include "runtime/compile.h"
 #include "runtime/config.h"
 
 #ifndef FASTINFER_COMMIT
@@ -31,6 +32,7 @@ struct job {
     struct group *group;
     struct cell *cell;
     int first, count; /* of the group's points, or the point's index in `first` */
+    int arch;         /* of a compilation */
 };
 
 struct bench {
@@ -42,9 +44,12 @@ struct bench {
     struct progress progress;
     int64_t run;
     int arch; /* of the binaries; 0 for the CPU */
+    /* Without a GPU the compiler's facts (registers, spills) are gathered for this one, where
+     * NVRTC is there; else 0. */
+    int facts_arch;
+    int device_workers;
     int total, done;
     int first_cell; /* all cells before it are finished */
-    double busy_since_s, idle_s;
     char doing[160], best[160];
 };
 
@@ -92,17 +97,18 @@ static enum status send(struct bench *b, int worker, json_t *request, struct job
     return pool_send(&b->pool, worker, request, copy, seconds);
 }
 
-static enum status send_compile(struct bench *b, int worker, struct group *g) {
-    int batch = b->arch ? CUDA_BATCH : CPU_BATCH, count = g->points - g->sent;
+static enum status send_compile(struct bench *b, int worker, struct group *g, int arch) {
+    int *sent = arch == b->arch ? &g->sent : &g->facts_sent;
+    int batch = arch ? CUDA_BATCH : CPU_BATCH, count = g->points - *sent;
     if (count > batch) count = batch;
     json_t *request = request_for("compile", g->kernel, &g->problem), *points = json_array();
     for (int i = 0; i < count; i++)
-        json_array_append_new(points, point_json(g->kernel, &g->point[g->sent + i]));
+        json_array_append_new(points, point_json(g->kernel, &g->point[*sent + i]));
     json_object_set_new(request, "points", points);
-    json_object_set_new(request, "arch", json_integer(b->arch));
-    json_object_set_new(request, "check", json_boolean(g->sent == 0));
-    struct job job = {JOB_COMPILE, g, NULL, g->sent, count};
-    g->sent += count;
+    json_object_set_new(request, "arch", json_integer(arch));
+    json_object_set_new(request, "check", json_boolean(*sent == 0 && arch == b->arch));
+    struct job job = {JOB_COMPILE, g, NULL, *sent, count, arch};
+    *sent += count;
     return send(b, worker, request, job, 300);
 }
 
@@ -112,7 +118,7 @@ static enum status send_evaluate(struct bench *b, int worker, struct cell *c, in
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
     json_object_set_new(request, "point", point_json(c->group->kernel, &c->group->point[point]));
     json_object_set_new(request, "limits", limits_to_json(&limits));
-    return send(b, worker, request, (struct job){JOB_EVALUATE, c->group, c, point, 1}, 60);
+    return send(b, worker, request, (struct job){JOB_EVALUATE, c->group, c, point, 1, 0}, 60);
 }
 
 static void add_contender(json_t *points, const char *name, const struct kernel *kernel,
@@ -141,7 +147,7 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
     json_object_set_new(request, "baselines", json_boolean(b->options->baselines));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->contest_sent = true;
-    return send(b, worker, request, (struct job){JOB_CONTEST, c->group, c, 0, 0}, 120);
+    return send(b, worker, request, (struct job){JOB_CONTEST, c->group, c, 0, 0, 0}, 120);
 }
 
 /* --- what a point's turn is ----------------------------------------------------------------------- */
@@ -248,7 +254,12 @@ static enum status feed_compiler(struct bench *b, int worker, bool *sent) {
     for (int i = 0; i < b->plan.groups; i++)
         if (b->plan.group[i]->sent < b->plan.group[i]->points) {
             *sent = true;
-            return send_compile(b, worker, b->plan.group[i]);
+            return send_compile(b, worker, b->plan.group[i], b->arch);
+        }
+    for (int i = 0; b->facts_arch && i < b->plan.groups; i++)
+        if (b->plan.group[i]->facts_sent < b->plan.group[i]->points) {
+            *sent = true;
+            return send_compile(b, worker, b->plan.group[i], b->facts_arch);
         }
     return STATUS_OK;
 }
@@ -271,13 +282,23 @@ static const char *text_of(const json_t *json, const char *key) {
 
 static void count_seconds(struct bench *b, const struct record *r) {
     b->out->measure_s += r->seconds_measuring + r->seconds_verifying;
-    if (!r->status && r->summary.count == 0) b->out->measure_s += 0;
+}
+
+static enum status take_facts(struct bench *b, const struct job *job, const json_t *records) {
+    for (size_t i = 0; i < json_array_size(records); i++) {
+        struct record r;
+        TRY(record_from_json(json_array_get(records, i), &r));
+        if (!r.build.cached) b->out->compile_s += r.build.compile_ms / 1e3;
+        TRY(store_build(b->store, b->run, job->arch, &r));
+    }
+    return STATUS_OK;
 }
 
 static enum status take_compiled(struct bench *b, const struct job *job, const json_t *reply) {
     const json_t *records = json_object_get(reply, "records");
     struct group *g = job->group;
     bool ok = json_is_true(json_object_get(reply, "ok"));
+    if (job->arch != b->arch) return take_facts(b, job, records);
     if (!ok && status_parse(text_of(reply, "status")) == STATUS_MISSING)
         return fail(STATUS_MISSING, "%s", text_of(reply, "message"));
     for (int i = 0; i < job->count; i++) {
@@ -393,8 +414,8 @@ static enum status start_workers(struct bench *b, const char *device) {
                              (json_int_t)b->options->seed, "baseline", (int)b->options->baselines);
     b->pool.open_request = json_dumps(open, JSON_COMPACT);
     json_decref(open);
-    if (!strcmp(device, "cpu"))
-        return pool_add(&b->pool, device, cores < 1 ? 1 : (int)cores);
+    b->device_workers = strcmp(device, "cpu") != 0 || cores < 1 ? 1 : (int)cores;
+    if (!strcmp(device, "cpu")) return pool_add(&b->pool, device, b->device_workers);
     TRY(pool_add(&b->pool, device, 1));
     int compilers = (int)cores - 1; /* the measuring process keeps a core to itself */
     return pool_add(&b->pool, "", compilers < 1 ? 1 : compilers > 24 ? 24 : compilers);
@@ -410,6 +431,12 @@ static enum status describe(struct bench *b, struct environment *e) {
     size_t n = strlen(b->out->note);
     if (*note && b->options->baselines)
         snprintf(b->out->note + n, sizeof b->out->note - n, "%s%.200s", n ? "\n" : "", note);
+    int others = (int)json_integer_value(json_object_get(reply, "others"));
+    n = strlen(b->out->note);
+    if (others)
+        snprintf(b->out->note + n, sizeof b->out->note - n,
+                 "%swarning: %d other process%s this GPU; measurements will be off",
+                 n ? "\n" : "", others, others == 1 ? " uses" : "es use");
     json_decref(reply);
     snprintf(e->commit, sizeof e->commit, "%s", FASTINFER_COMMIT);
     e->dirty = FASTINFER_DIRTY, e->seed = b->options->seed;
@@ -417,6 +444,7 @@ static enum status describe(struct bench *b, struct environment *e) {
     gethostname(e->host, sizeof e->host - 1);
     b->out->device = e->device;
     b->arch = e->device.arch;
+    if (!b->arch && !nvrtc_available()) b->facts_arch = 75; /* the T4's: the portable path */
     return STATUS_OK;
 }
 
@@ -461,6 +489,7 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     config_close(config);
     if (status) return status;
     count_plan(b);
+    snprintf(b->doing, sizeof b->doing, "compiling");
     progress_start(&b->progress);
     return work(b);
 }
@@ -503,6 +532,9 @@ enum status bench_run(const struct bench_options *options, struct store *store,
     }
     progress_clear(&b.progress);
     out->wall_s = now_s() - start;
+    if (b.device_workers)
+        out->busy_share = (out->measure_s + (b.arch ? 0 : out->compile_s)) /
+                          (out->wall_s * b.device_workers);
     out->interrupted = interrupted != 0;
     count_distinct(&b);
     if (b.run) {

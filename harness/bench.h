@@ -32,8 +32,9 @@ struct bench_outcome {
     struct device_info device;
     char note[512];       /* what the user should know first, "" else */
     int cells, points, distinct, failed; /* distinct: machine codes among the points */
-    double wall_s, compile_s, measure_s; /* busy: the share of wall in which some worker did so */
-    double busy_share;
+    double wall_s, compile_s; /* compiling, added up over all cores */
+    double measure_s;         /* verifying and measuring, added up over the device's workers */
+    double busy_share;        /* of the wall time of the device's workers, in what they are for */
     bool interrupted;
 };
 
@@ -52,6 +53,7 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     struct build *build;    /* status CRASH and hash "" until compiled */
     bool *compiled;
     int points, sent, done;
+    int facts_sent; /* points sent to be compiled for facts_arch, see bench.c */
 };
 
 struct cell { /* one kernel, problem and policy */

@@ -43,7 +43,7 @@ static int default_samples(const struct builder *b, const struct kernel *kernel)
     bool cpu = b->device->kind == DEVICE_CPU, stream = !strcmp(kernel->name, "stream");
     /* as a ceiling only, stream need not be exhausted on every problem's bytes */
     if (b->options->exhaust && (!stream || is_named(b->options, kernel))) return 1 << 20;
-    int wanted = b->options->samples, usual = cpu ? (stream ? 3 : 6) : stream ? 16 : 14;
+    int wanted = b->options->samples, usual = cpu ? (stream ? 6 : 20) : stream ? 16 : 14;
     if (wanted && stream && !is_named(b->options, kernel)) return wanted < 64 ? wanted : 64;
     if (wanted) return wanted;
     return b->options->quick ? (stream ? 2 : 4) : usual;

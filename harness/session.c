@@ -48,8 +48,24 @@ struct telemetry session_telemetry(const struct session *s) {
     return t;
 }
 
+int session_gpu_processes(int ordinal) {
+    const struct nvml_api *nvml = nvml_api();
+    const struct cuda_api *cuda = cuda_api();
+    struct nvml_process process[32];
+    unsigned count = 32;
+    char id[64];
+    nvmlDevice_t device;
+    if (!nvml || !cuda || !nvml->nvmlDeviceGetComputeRunningProcesses_v3 ||
+        cuda->cuDeviceGetPCIBusId(id, sizeof id, ordinal) ||
+        nvml->nvmlDeviceGetHandleByPciBusId_v2(id, &device) ||
+        nvml->nvmlDeviceGetComputeRunningProcesses_v3(device, &count, process))
+        return 0;
+    return (int)count;
+}
+
 enum status session_open(const char *device_id, uint64_t seed, struct session *out) {
     *out = (struct session){.seed = seed};
+    if (!strncmp(device_id, "cuda:", 5)) out->others = session_gpu_processes(atoi(device_id + 5));
     TRY(device_open(device_id, NULL, &out->device));
     enum status status = support_open(out->device, &out->support);
     if (status) {

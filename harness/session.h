@@ -15,6 +15,7 @@ struct session {
     struct subject *timed, *odd; /* of the problem evaluated last */
     enum residency timed_residency;
     void *nvml_device; /* NULL without NVML */
+    int others;        /* processes that were on the GPU before this one; 0 where unknown */
 };
 
 enum status session_open(const char *device_id, uint64_t seed, struct session *out);
@@ -57,6 +58,9 @@ struct ceilings {
 };
 enum status session_ceilings(struct session *session, struct ceilings *out);
 
+/* How many processes use a GPU now, by NVML; 0 where unknown. Process ids are not compared: in a
+ * container they are not those that NVML knows. */
+int session_gpu_processes(int ordinal);
 struct telemetry session_telemetry(const struct session *session);
 
 #endif

@@ -31,37 +31,88 @@ static enum status execute(struct store *s, const char *sql) {
                                                                   : db_fail(s, "writing");
 }
 
+/* Ends the transaction that is open: with a COMMIT where all went well. */
+static enum status in_transaction(struct store *s, enum status status) {
+    if (!status) status = execute(s, "COMMIT");
+    if (status) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
 /* Step i takes a database from version i to i + 1. */
 static const char *const migrations[STORE_VERSION] = {"harness/schema.sql"};
 
-static enum status migrate(struct store *s) {
+/* The first column of the first row of a query that needs no parameters. */
+static enum status ask(struct store *s, const char *sql, char *out, size_t bytes) {
     sqlite3_stmt *query;
-    int version = -1;
-    if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &query, NULL) == SQLITE_OK &&
+    enum status status = STATUS_OK;
+    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) == SQLITE_OK &&
         sqlite3_step(query) == SQLITE_ROW)
-        version = sqlite3_column_int(query, 0);
+        snprintf(out, bytes, "%s", (const char *)sqlite3_column_text(query, 0));
+    else
+        status = db_fail(s, "opening");
     sqlite3_finalize(query);
-    if (version < 0) return db_fail(s, "opening");
-    if (version > STORE_VERSION)
-        return fail(STATUS_STORE,
-                    "%s: was written by a newer FastInfer (schema %d, this one knows %d); update, "
-                    "or name another file with --db",
-                    s->path, version, STORE_VERSION);
-    while (version < STORE_VERSION) {
-        const struct source *step = source_find(migrations[version]);
-        char *sql = malloc(step->bytes + 128);
-        memcpy(sql, step->text, step->bytes);
-        snprintf(sql + step->bytes, 128, "\nPRAGMA user_version = %d; COMMIT;", version + 1);
-        enum status status = execute(s, "BEGIN IMMEDIATE");
-        if (!status) status = execute(s, sql);
-        free(sql);
-        if (status) {
-            sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-            return status;
-        }
-        version++;
+    return status;
+}
+
+static enum status read_version(struct store *s, int *version) {
+    char text[24];
+    TRY(ask(s, "PRAGMA user_version", text, sizeof text));
+    *version = atoi(text);
+    if (*version >= 0 && *version <= STORE_VERSION) return STATUS_OK;
+    return fail(STATUS_STORE,
+                "%s: was written by a newer FastInfer (schema %d, this one knows %d); update, or "
+                "name another file with --db",
+                s->path, *version, STORE_VERSION);
+}
+
+/* Reads only: what is too new or damaged is refused before anything is written to it. */
+static enum status check(struct store *s) {
+    int version;
+    char verdict[400];
+    TRY(read_version(s, &version));
+    TRY(ask(s, "PRAGMA quick_check(1)", verdict, sizeof verdict));
+    if (!strcmp(verdict, "ok")) return STATUS_OK;
+    verdict[strcspn(verdict, "\n")] = 0;
+    return fail(STATUS_STORE,
+                "%s: the database is damaged (%s); move the file away (or name another with --db) "
+                "and run again",
+                s->path, verdict);
+}
+
+/* Takes the file one version further, where no other process did so in the meantime. */
+static enum status migrate_step(struct store *s, bool *done) {
+    int version;
+    TRY(read_version(s, &version));
+    *done = version == STORE_VERSION;
+    if (*done) return STATUS_OK;
+    const struct source *step = source_find(migrations[version]);
+    char *sql = malloc(step->bytes + 128);
+    if (!sql) return fail(STATUS_SYSTEM, "out of memory");
+    memcpy(sql, step->text, step->bytes);
+    snprintf(sql + step->bytes, 128, "\nPRAGMA user_version = %d;", version + 1);
+    enum status status = execute(s, sql);
+    free(sql);
+    return status;
+}
+
+static enum status migrate(struct store *s) {
+    int version;
+    TRY(read_version(s, &version));
+    for (bool done = version == STORE_VERSION; !done;) {
+        TRY(execute(s, "BEGIN IMMEDIATE"));
+        TRY(in_transaction(s, migrate_step(s, &done)));
     }
     return STATUS_OK;
+}
+
+/* The step into WAL mode does not wait for other processes by itself. */
+static enum status set_modes(struct store *s) {
+    for (int turn = 0;; turn++) {
+        enum status status = execute(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
+                                        "PRAGMA foreign_keys = ON;");
+        if (!status || sqlite3_errcode(s->db) != SQLITE_BUSY || turn == 1500) return status;
+        sqlite3_sleep(20);
+    }
 }
 
 static enum status open_file(const char *path, int flags, struct store **out) {
@@ -91,9 +142,8 @@ enum status store_open(const char *path, struct store **out) {
                         folder, strerror(errno));
     }
     TRY(open_file(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, out));
-    enum status status =
-        execute(*out, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; "
-                      "PRAGMA foreign_keys = ON;");
+    enum status status = check(*out);
+    if (!status) status = set_modes(*out);
     if (!status) status = migrate(*out);
     if (status) {
         store_close(*out);
@@ -107,7 +157,8 @@ enum status store_open_readonly(const char *path, struct store **out) {
         return fail(STATUS_STORE, "%s: there is no such database; `fastinfer bench` makes one",
                     path);
     TRY(open_file(path, SQLITE_OPEN_READWRITE, out));
-    enum status status = migrate(*out);
+    enum status status = check(*out);
+    if (!status) status = migrate(*out);
     if (status) {
         store_close(*out);
         *out = NULL;
@@ -306,12 +357,6 @@ static enum status insert_record(struct store *s, int64_t run, struct policy pol
 }
 
 /* One record is one transaction. */
-static enum status in_transaction(struct store *s, enum status status) {
-    if (!status) status = execute(s, "COMMIT");
-    if (status) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    return status;
-}
-
 enum status store_record(struct store *s, int64_t run, struct policy policy, int64_t contest,
                          const struct record *r) {
     TRY(execute(s, "BEGIN IMMEDIATE"));

@@ -104,6 +104,7 @@ static enum status serve_describe(struct state *w, json_t *reply) {
     json_object_set_new(reply, "compiler", json_string(compiler));
     json_object_set_new(reply, "baseline", json_string(w->session.baseline_name));
     json_object_set_new(reply, "baseline_note", json_string(w->session.baseline_note));
+    json_object_set_new(reply, "others", json_integer(w->session.others));
     return STATUS_OK;
 }
 

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Writes README's tables from results/*/bench.csv, between their markers.
+
+readme.py          rewrites README.md
+readme.py --check  exits 1 where README.md is not what results/ say
+"""
+import csv
+import glob
+import json
+import os
+import re
+import sys
+
+KERNELS = ["rmsnorm", "add_rmsnorm", "swiglu", "rope", "rope_kv_append"]
+
+
+def shape(problem):
+    """The sizes that tell problems of a kernel apart, for a narrow column."""
+    sizes = dict(pair.split("=") for pair in problem.split(","))
+    for name in ("rows", "positions", "sequences", "capacity", "head_dim"):
+        sizes.pop(name, None)
+    for name in ("adjacent", "packed"):
+        if sizes.get(name) == "0":
+            sizes.pop(name)
+    return ", ".join(f"{name} {value}" for name, value in sizes.items())
+
+
+def number(text, digits):
+    return f"{float(text):.{digits}f}" if text else "-"
+
+
+def device_table(folder):
+    rows = list(csv.DictReader(open(os.path.join(folder, "bench.csv"), encoding="utf-8")))
+    runs = json.load(open(os.path.join(folder, "environment.json"), encoding="utf-8"))
+    first, run = rows[0], runs[-1]
+    out = [f"**{first['device']}**, driver {run['driver']}, {run['compiler'].split(' (')[0]}, "
+           f"{run['baseline'] or 'no PyTorch'}, commit {first['commit']}, {first['date'][:10]}; "
+           f"device-to-device copy {run['copy_gbps']:.0f} GB/s.", ""]
+
+    def section(title, keep, columns):
+        chosen = [r for k in KERNELS for r in rows if r["kernel"] == k and r["status"] == "ok" and keep(r)]
+        if not chosen:
+            return
+        chosen.sort(key=lambda r: (KERNELS.index(r["kernel"]), int(r["rows"]), r["problem"]))
+        out.extend([f"{title}", "", "| " + " | ".join(c for c, _ in columns) + " |",
+                    "|" + "---|" * 3 + "--:|" * (len(columns) - 3)])
+        for r in chosen:
+            out.append("| " + " | ".join(value(r) for _, value in columns) + " |")
+        out.append("")
+
+    common = [("kernel", lambda r: r["kernel"]), ("rows", lambda r: r["rows"]),
+              ("shape", lambda r: shape(r["problem"]))]
+    section("Prefill rows, caches cold: device time and bandwidth over the least bytes.",
+            lambda r: r["residency"] == "cold" and r["rows"] in ("4096", "16384"),
+            common + [("us", lambda r: number(r["median_us"], 2)),
+                      ("GB/s", lambda r: number(r["gbps"], 0)),
+                      ("% of ceiling", lambda r: number(r["percent_of_ceiling"], 1)),
+                      ("default us", lambda r: number(r["default_us"], 2)),
+                      ("HF eager us", lambda r: number(r["baseline_us"], 1)),
+                      ("speedup", lambda r: number(r["speedup"], 2)),
+                      ("torch fused us", lambda r: number(r["fused_us"], 1))])
+    section("Decode rows, caches hot, as a node of a CUDA graph, above an empty kernel.",
+            lambda r: r["residency"] == "hot" and r["rows"] in ("1", "16"),
+            common + [("us", lambda r: number(r["median_us"], 2)),
+                      ("HF eager us", lambda r: number(r["baseline_us"], 1)),
+                      ("speedup", lambda r: number(r["speedup"], 1)),
+                      ("torch fused us", lambda r: number(r["fused_us"], 1))])
+    return out
+
+
+def main():
+    text = open("README.md", encoding="utf-8").read()
+    lines = []
+    for folder in sorted(glob.glob("results/*/")):
+        if os.path.exists(os.path.join(folder, "bench.csv")):
+            lines += device_table(folder)
+    body = "\n".join(lines).strip() or "Nothing measured yet."
+    new = re.sub(r"(<!-- tables -->\n).*?(<!-- /tables -->)",
+                 lambda m: m.group(1) + body + "\n" + m.group(2), text, flags=re.S)
+    if "--check" in sys.argv:
+        if new != text:
+            sys.exit("README.md is stale: run make readme")
+    elif new != text:
+        open("README.md", "w", encoding="utf-8").write(new)
+
+
+main()

@@ -1,0 +1,39 @@
+#!/bin/bash
+# test-gpu.sh BUILD - every kernel on cuda:0: verified against fp64, planted mistakes caught, and a
+# sample under compute-sanitizer. Ends with "N passed, N failed".
+set -u
+B=${1:-build/release}
+passed=0 failed=0
+if ! "$B/fastinfer" devices --no-measure --db /dev/null 2>/dev/null | grep -q '^cuda:0'; then
+    echo "no GPU in use: $("$B/fastinfer" devices --no-measure 2>/dev/null | head -1)"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
+export FASTINFER_TEST_DEVICE=cuda:0
+run() {
+    local name=$1 log p f
+    shift
+    log=$(mktemp)
+    CMOCKA_MESSAGE_OUTPUT=TAP timeout 540 "$@" >"$log" 2>&1
+    local code=$?
+    p=$(grep -E '^ok ' "$log" | grep -civE '# skip')
+    f=$(grep -cE '^not ok ' "$log")
+    if [ $code -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    passed=$((passed + p)) failed=$((failed + f))
+    echo "$name: $p passed, $f failed"
+    grep -vE '^ok ' "$log" | grep -E 'points|space|fp16|skip' | head -20
+    [ "$f" -gt 0 ] && tail -30 "$log"
+    rm -f "$log"
+}
+run kernels "$B/tests/test_kernels"
+run "planted mistakes" "$B/tests/test_broken"
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+        run "compute-sanitizer $tool" env FASTINFER_TEST_POINTS=6 FASTINFER_TEST_SMALL=1 \
+            compute-sanitizer --tool $tool --error-exitcode 9 "$B/tests/test_kernels"
+    done
+else
+    echo "compute-sanitizer: skipped, not installed"
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,113 @@
+#!/bin/bash
+# test.sh - every test this machine can run; ends with "N passed, N failed".
+#
+# Release build first, then the kernels again under AddressSanitizer and UBSan, then what only has
+# to compile: clang, the coverage and debug configurations' flags, formatting. FASTINFER_FAST=1
+# leaves the sanitizers out. Logs are in build/test-logs.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+logs=build/test-logs
+rm -rf "$logs" && mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+started=$SECONDS
+
+# note NAME LOG: counts a finished test program's TAP lines; a program that died counts as failed.
+note() {
+    local name=$1 log=$2 code=$3 p f s
+    p=$(grep -cE '^ok ' "$log")
+    f=$(grep -cE '^not ok ' "$log")
+    s=$(grep -ciE '^ok .*# skip' "$log")
+    p=$((p - s))
+    if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    if [ "$code" -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then f=1; echo "  $name ran no test"; fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    printf '%-34s %4d passed, %d failed%s  (%d s)\n' "$name" "$p" "$f" \
+        "$([ "$s" -gt 0 ] && echo ", $s skipped")" $((SECONDS - begun))
+    if [ "$f" -gt 0 ]; then
+        grep -E -A12 '^not ok |ERROR|FAILED' "$log" | head -60
+        [ "$code" -gt 1 ] && tail -15 "$log"
+        echo "  whole log: $log"
+    fi
+    grep -iE '^skipped: |# skip' "$log" | sed 's/^/  /' | sort -u | head -12
+}
+
+# program NAME COMMAND...: a cmocka program or a script that prints "ok"/"not ok" lines.
+program() {
+    local name=$1 log
+    shift
+    log=$logs/$(echo "$name" | tr ' /' '__').log
+    begun=$SECONDS
+    CMOCKA_MESSAGE_OUTPUT=TAP timeout 900 "$@" >"$log" 2>&1
+    note "$name" "$log" $?
+}
+
+# check NAME COMMAND...: one test, passed when the command exits 0.
+check() {
+    local name=$1 log code
+    shift
+    log=$logs/$(echo "$name" | tr ' /' '__').log
+    begun=$SECONDS
+    "$@" >"$log" 2>&1
+    code=$?
+    if [ $code -eq 0 ]; then echo "ok 1 - $name" >>"$log"; else echo "not ok 1 - $name" >>"$log"; tail -20 "$log"; fi
+    note "$name" "$log" $code
+}
+
+skip() { skipped=$((skipped + 1)); printf '%-34s skipped: %s\n' "$1" "$2"; }
+
+jobs=$(nproc)
+check "build (gcc, release)" make -s -j"$jobs" build-tests
+[ -x build/release/fastinfer ] || { echo "$passed passed, $failed failed"; exit 1; }
+scripts/build-torch-baseline.sh build/release/libfastinfer_torch.so
+
+for test in build/release/tests/test_*; do
+    [ -x "$test" ] && [ -f "$test" ] || continue
+    case $test in *.o | *.d) continue ;; esac
+    name=$(basename "$test")
+    if [ "$name" = test_baseline ]; then
+        if [ -f build/release/libfastinfer_torch.so ]; then
+            program "$name" env FASTINFER_TORCH=build/release/libfastinfer_torch.so "$test"
+        else
+            skip "$name" "no PyTorch for the plugin (make torch adds it)"
+        fi
+        continue
+    fi
+    program "$name" "$test"
+done
+check "floors" sh tests/test_floors.sh
+program "command line" sh tests/test_cli.sh build/release/fastinfer
+check "README is what results/ say" python3 scripts/readme.py --check
+check "links of README and docs" python3 scripts/check-links.py
+
+if [ -z "${FASTINFER_FAST:-}" ]; then
+    check "build (gcc, sanitize)" make -s -j"$jobs" config=sanitize build-tests
+    export ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0
+    for name in test_simt test_kernels test_broken test_fill test_text test_stats; do
+        [ -x "build/sanitize/tests/$name" ] || continue
+        program "sanitize $name" env FASTINFER_TEST_POINTS=12 "build/sanitize/tests/$name"
+    done
+    unset ASAN_OPTIONS
+fi
+if command -v clang >/dev/null && command -v clang++ >/dev/null; then
+    check "build (clang)" make -s -j"$jobs" CC=clang CXX=clang++ config=debug B=build/clang build/clang/fastinfer
+    if [ -x build/clang/fastinfer ]; then
+        check "bench on clang's CPU device" build/clang/fastinfer bench --quick --device cpu \
+            --no-baseline --db build/clang/test.db
+    fi
+else
+    skip "build (clang)" "clang is not installed"
+fi
+if clang-format --version 2>/dev/null | grep -q 'version 14'; then
+    check "format" make -s check-format
+else
+    skip "format" "needs clang-format 14"
+fi
+if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
+    echo "a GPU is here: make test-gpu runs the kernels on it"
+else
+    skip "kernels on a GPU" "no GPU (make test-gpu where there is one)"
+fi
+
+echo "$skipped skipped; $((SECONDS - started)) s"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
