@@ -9,18 +9,36 @@
 #include "harness/show.h"
 #include "kernels/registry.h"
 
-enum { KEY_POLICY = 256, KEY_PROBLEM, KEY_MODEL, KEY_POINT, KEY_QUICK, KEY_EXHAUST, KEY_RESUME,
-       KEY_DB, KEY_JSON, KEY_SEED, KEY_SAMPLES, KEY_CONFIGS, KEY_KERNELS, KEY_NO_BASELINE, KEY_PLOTS };
+enum {
+    KEY_POLICY = 256,
+    KEY_PROBLEM,
+    KEY_MODEL,
+    KEY_POINT,
+    KEY_QUICK,
+    KEY_EXHAUST,
+    KEY_RESUME,
+    KEY_DB,
+    KEY_JSON,
+    KEY_SEED,
+    KEY_SAMPLES,
+    KEY_CONFIGS,
+    KEY_KERNELS,
+    KEY_NO_BASELINE,
+    KEY_PLOTS
+};
 
 static const struct argp_option options[] = {
     {"device", 'd', "ID", 0, "auto (the first GPU, else the CPU), cuda:N, or cpu", 0},
     {"dtype", 't', "TYPE", 0, "fp16 (default), bf16 or fp32", 0},
     {"policy", KEY_POLICY, "R,L", 0,
      "residency (cold, hot, weights_cold) and launch (stream, graph); repeatable. Default: "
-     "cold,stream, and hot,graph up to 16 rows", 0},
-    {"problem", KEY_PROBLEM, "SIZES", 0, "rows=4096,hidden=3072; repeatable; default: the standard ones", 0},
+     "cold,stream, and hot,graph up to 16 rows",
+     0},
+    {"problem", KEY_PROBLEM, "SIZES", 0,
+     "rows=4096,hidden=3072; repeatable; default: the standard ones", 0},
     {"model", KEY_MODEL, "DIR", 0, "take widths and heads from a HuggingFace config.json", 0},
-    {"point", KEY_POINT, "POINT", 0, "only this point: block=128,vector_bytes=16,... (one kernel)", 0},
+    {"point", KEY_POINT, "POINT", 0, "only this point: block=128,vector_bytes=16,... (one kernel)",
+     0},
     {"samples", KEY_SAMPLES, "N", 0, "points a problem, spread over the space", 0},
     {"quick", KEY_QUICK, NULL, 0, "few points and problems: a look in a minute", 0},
     {"exhaust", KEY_EXHAUST, NULL, 0, "whole spaces, on up to four problems a kernel", 0},
@@ -52,7 +70,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
     struct bench_options *o = &a->bench;
     switch (key) {
-    case 'd': o->device = arg; break;
+    case 'd':
+        o->device = arg;
+        break;
     case 't':
         o->dtype = dtype_parse(arg);
         if (o->dtype > DTYPE_F32) argp_error(state, "dtype '%s' is none of fp16, bf16, fp32", arg);
@@ -66,38 +86,65 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
             argp_error(state, "at most %d problems", MAX_PROBLEM_TEXTS);
         o->problem[o->problems++] = arg;
         break;
-    case KEY_MODEL: o->model = arg; break;
-    case KEY_POINT: o->point = arg; break;
-    case KEY_SAMPLES: o->samples = (int)parse_number(state, arg, 1); break;
-    case KEY_QUICK: o->quick = true; break;
-    case KEY_EXHAUST: o->exhaust = true; break;
-    case KEY_RESUME: o->resume = true; break;
-    case KEY_NO_BASELINE: o->baselines = false; break;
-    case KEY_DB: o->db = arg; break;
-    case KEY_CONFIGS: o->configs = arg; break;
+    case KEY_MODEL:
+        o->model = arg;
+        break;
+    case KEY_POINT:
+        o->point = arg;
+        break;
+    case KEY_SAMPLES:
+        o->samples = (int)parse_number(state, arg, 1);
+        break;
+    case KEY_QUICK:
+        o->quick = true;
+        break;
+    case KEY_EXHAUST:
+        o->exhaust = true;
+        break;
+    case KEY_RESUME:
+        o->resume = true;
+        break;
+    case KEY_NO_BASELINE:
+        o->baselines = false;
+        break;
+    case KEY_DB:
+        o->db = arg;
+        break;
+    case KEY_CONFIGS:
+        o->configs = arg;
+        break;
     case KEY_KERNELS:
         setenv("FASTINFER_KERNELS", arg, 1);
         if (registry_add_folder(arg)) argp_failure(state, 2, 0, "%s", fail_message());
         break;
-    case KEY_JSON: a->json = true; break;
-    case KEY_SEED: o->seed = (uint64_t)parse_number(state, arg, 0); break;
+    case KEY_JSON:
+        a->json = true;
+        break;
+    case KEY_SEED:
+        o->seed = (uint64_t)parse_number(state, arg, 0);
+        break;
     case ARGP_KEY_ARG:
         if (a->name_count == MAX_KERNELS) argp_error(state, "too many kernels");
         a->names[a->name_count++] = arg;
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
 static enum status check(struct arguments *a) {
     struct bench_options *o = &a->bench;
-    for (int i = 0; i < a->name_count; i++) TRY(registry_find(a->names[i], &o->kernel[o->kernels++]));
+    for (int i = 0; i < a->name_count; i++)
+        TRY(registry_find(a->names[i], &o->kernel[o->kernels++]));
     if (o->point && o->kernels != 1)
-        return fail(STATUS_ARGUMENT, "--point belongs to one kernel: fastinfer bench KERNEL --point ...");
+        return fail(STATUS_ARGUMENT,
+                    "--point belongs to one kernel: fastinfer bench KERNEL --point ...");
     if (o->problems && !o->kernels)
-        return fail(STATUS_ARGUMENT, "--problem belongs to a kernel: fastinfer bench KERNEL --problem ...");
-    if (o->quick && o->exhaust) return fail(STATUS_ARGUMENT, "--quick and --exhaust exclude each other");
+        return fail(STATUS_ARGUMENT,
+                    "--problem belongs to a kernel: fastinfer bench KERNEL --problem ...");
+    if (o->quick && o->exhaust)
+        return fail(STATUS_ARGUMENT, "--quick and --exhaust exclude each other");
     return STATUS_OK;
 }
 
@@ -107,8 +154,7 @@ static void summarise(const struct arguments *a, const struct bench_outcome *out
             "or sources compiled\n"
             "%.0f s, of which the device's workers spent %.0f%% %s (%.0f s); compiling took %.0f s "
             "over all cores\n",
-            out->cells, out->points, out->failed, out->distinct, out->wall_s,
-            100 * out->busy_share,
+            out->cells, out->points, out->failed, out->distinct, out->wall_s, 100 * out->busy_share,
             out->device.kind == DEVICE_CPU ? "compiling, verifying and measuring"
                                            : "verifying and measuring",
             out->measure_s, out->compile_s);
@@ -118,16 +164,22 @@ static void summarise(const struct arguments *a, const struct bench_outcome *out
 
 int cli_bench(int argc, char **argv) {
     static const struct argp argp = {
-        options, parse, "[KERNEL...]",
+        options,
+        parse,
+        "[KERNEL...]",
         "Compiles variants of each kernel, proves each right against fp64, times them beside "
-        "PyTorch eager and the device's own ceiling, and stores everything.", NULL, NULL, NULL};
-    struct arguments a = {.bench = {.device = "auto", .baselines = true, .seed = 1,
-                                    .db = "results/fastinfer.db"}};
+        "PyTorch eager and the device's own ceiling, and stores everything.",
+        NULL,
+        NULL,
+        NULL};
+    struct arguments a = {
+        .bench = {.device = "auto", .baselines = true, .seed = 1, .db = "results/fastinfer.db"}};
     struct store *store;
     struct bench_outcome outcome;
     for (int i = 1; i < argc; i++) {
         size_t n = strlen(a.bench.command);
-        snprintf(a.bench.command + n, sizeof a.bench.command - n, "%s%s", i > 1 ? " " : "", argv[i]);
+        snprintf(a.bench.command + n, sizeof a.bench.command - n, "%s%s", i > 1 ? " " : "",
+                 argv[i]);
     }
     argv[0] = cli_name("bench");
     argp_err_exit_status = 2;

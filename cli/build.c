@@ -39,10 +39,18 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         a->dtype = dtype_parse(arg);
         if (a->dtype > DTYPE_F32) argp_error(state, "dtype '%s' is none of fp16, bf16, fp32", arg);
         break;
-    case KEY_PROBLEM: a->problem = arg; break;
-    case KEY_POINT: a->point = arg; break;
-    case KEY_SAMPLES: a->samples = atoi(arg); break;
-    case KEY_SEED: a->seed = strtoull(arg, NULL, 10); break;
+    case KEY_PROBLEM:
+        a->problem = arg;
+        break;
+    case KEY_POINT:
+        a->point = arg;
+        break;
+    case KEY_SAMPLES:
+        a->samples = atoi(arg);
+        break;
+    case KEY_SEED:
+        a->seed = strtoull(arg, NULL, 10);
+        break;
     case KEY_KERNELS:
         setenv("FASTINFER_KERNELS", arg, 1);
         if (registry_add_folder(arg)) argp_failure(state, 2, 0, "%s", fail_message());
@@ -50,7 +58,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_ARG:
         if (a->name_count < 64) a->names[a->name_count++] = arg;
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -65,8 +74,7 @@ static enum status choose_points(const struct arguments *a, const struct kernel 
         return point_parse(kernel, a->point, *out);
     }
     TRY(space_enumerate(kernel, problem, info, &space, &total));
-    enum status status =
-        space_sample(kernel, space, total, 1 + a->samples, a->seed, out, count);
+    enum status status = space_sample(kernel, space, total, 1 + a->samples, a->seed, out, count);
     printf("%s: %d legal points for %s\n", kernel->name, total, info->name);
     free(space);
     return status;
@@ -102,10 +110,14 @@ static enum status build_kernel(struct arguments *a, const struct kernel *kernel
 }
 
 int cli_build(int argc, char **argv) {
-    static const struct argp argp = {options, parse, "[KERNEL...]",
+    static const struct argp argp = {options,
+                                     parse,
+                                     "[KERNEL...]",
                                      "Compiles points for an architecture; no GPU is needed.\v"
                                      "Exits 1 where a point does not compile.",
-                                     NULL, NULL, NULL};
+                                     NULL,
+                                     NULL,
+                                     NULL};
     struct arguments a = {.arch = 75, .seed = 1};
     argv[0] = cli_name("build");
     argp_err_exit_status = 2;

@@ -24,11 +24,20 @@ struct arguments {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
-    case KEY_DB: a->db = arg; break;
-    case KEY_MEASURE: a->measure = true; break;
-    case KEY_NO_MEASURE: a->no_measure = true; break;
-    case ARGP_KEY_ARG: argp_error(state, "unexpected '%s'", arg); break;
-    default: return ARGP_ERR_UNKNOWN;
+    case KEY_DB:
+        a->db = arg;
+        break;
+    case KEY_MEASURE:
+        a->measure = true;
+        break;
+    case KEY_NO_MEASURE:
+        a->no_measure = true;
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected '%s'", arg);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -38,11 +47,13 @@ static void print_info(const struct device_info *d) {
     struct target target = {d->kind, d->arch};
     printf("%s  %s\n", d->id, d->name);
     if (d->kind == DEVICE_CUDA) {
-        printf("  compute      sm_%d, %d SMs of %d threads, %d KiB shared memory a block\n", d->arch,
-               d->sms, d->threads_per_sm, d->shared_per_block >> 10);
+        printf("  compute      sm_%d, %d SMs of %d threads, %d KiB shared memory a block\n",
+               d->arch, d->sms, d->threads_per_sm, d->shared_per_block >> 10);
         printf("  memory       %.1f GiB, L2 %.0f MiB, %d-bit bus, ECC %s\n",
                (double)d->memory_bytes / 0x1p30, (double)d->l2_bytes / 0x1p20, d->bus_bits,
-               d->ecc < 0 ? "unknown" : d->ecc ? "on" : "off");
+               d->ecc < 0 ? "unknown"
+               : d->ecc   ? "on"
+                          : "off");
         printf("  clocks       SM up to %d MHz, memory %d MHz\n", d->clock_khz / 1000,
                d->memory_clock_khz / 1000);
         printf("  driver       %s (CUDA %d.%d)\n", d->driver, d->driver_version / 1000,
@@ -65,8 +76,9 @@ static void print_ceilings(const struct ceilings *c, const char *from) {
     printf("  copy         %.0f GB/s read + written, %.0f MiB (%s)\n", c->copy_gbps,
            (double)c->copy_bytes / 0x1p20, from);
     if (c->launch_ns > 0)
-        printf("  launch       %.2f us an empty kernel back to back, %.2f us as a node of a graph\n",
-               c->launch_ns / 1e3, c->graph_node_ns / 1e3);
+        printf(
+            "  launch       %.2f us an empty kernel back to back, %.2f us as a node of a graph\n",
+            c->launch_ns / 1e3, c->graph_node_ns / 1e3);
 }
 
 /* Fresh ceilings, kept under a run of their own. */
@@ -118,8 +130,8 @@ static void show(const struct device_info *info, const struct arguments *a, stru
 }
 
 int cli_devices(int argc, char **argv) {
-    static const struct argp argp = {options, parse, NULL,
-                                     "Lists every GPU and the CPU device.", NULL, NULL, NULL};
+    static const struct argp argp = {options, parse, NULL, "Lists every GPU and the CPU device.",
+                                     NULL,    NULL,  NULL};
     struct arguments a = {.db = "results/fastinfer.db"};
     struct store *store = NULL;
     struct device_info info;

@@ -16,7 +16,8 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0, "results/<device>/ is made in DIR (default results)", 0},
     {"format", KEY_FORMAT, "csv|json", 0, "default csv", 0},
     {"device", KEY_DEVICE, "SLUG", 0, "only this device, e.g. nvidia-h200", 0},
-    {"configs", KEY_CONFIGS, "DIR", 0, "also write DIR/<device>.json: the best point of each problem", 0},
+    {"configs", KEY_CONFIGS, "DIR", 0,
+     "also write DIR/<device>.json: the best point of each problem", 0},
     {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
     {0}};
 
@@ -28,18 +29,31 @@ struct arguments {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
-    case KEY_DB: a->db = arg; break;
-    case KEY_OUT: a->out = arg; break;
+    case KEY_DB:
+        a->db = arg;
+        break;
+    case KEY_OUT:
+        a->out = arg;
+        break;
     case KEY_FORMAT:
         if (strcmp(arg, "csv") != 0 && strcmp(arg, "json") != 0)
             argp_error(state, "format '%s' is neither csv nor json", arg);
         a->format = arg;
         break;
-    case KEY_DEVICE: a->device = arg; break;
-    case KEY_CONFIGS: a->configs = arg; break;
-    case KEY_ALL: a->all = true; break;
-    case ARGP_KEY_ARG: argp_error(state, "unexpected '%s'", arg); break;
-    default: return ARGP_ERR_UNKNOWN;
+    case KEY_DEVICE:
+        a->device = arg;
+        break;
+    case KEY_CONFIGS:
+        a->configs = arg;
+        break;
+    case KEY_ALL:
+        a->all = true;
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected '%s'", arg);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -173,8 +187,7 @@ static enum status take_entry(void *context, int columns, const char *const *nam
     return STATUS_OK;
 }
 
-static enum status write_config(struct store *store, const struct arguments *a,
-                                const char *slug) {
+static enum status write_config(struct store *store, const struct arguments *a, const char *slug) {
     char path[1200];
     struct config_file file = {.entries = json_array()};
     const char *params[] = {slug};
@@ -185,9 +198,9 @@ static enum status write_config(struct store *store, const struct arguments *a,
                     "FROM best WHERE device_slug = ? ORDER "
                     "BY kernel, dtype, residency, rows, read_bytes, problem",
                     params, 1, &file, take_entry));
-    json_t *json = json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "device", file.device, "slug", slug,
-                             "measured", 1, "commit", file.commit, "date", file.date, "entries",
-                             file.entries);
+    json_t *json =
+        json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "device", file.device, "slug", slug, "measured",
+                  1, "commit", file.commit, "date", file.date, "entries", file.entries);
     snprintf(path, sizeof path, "%s/%s.json", a->configs, slug);
     mkdir(a->configs, 0777);
     int failed = json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(7));
@@ -232,10 +245,14 @@ static enum status export_device(void *context, int columns, const char *const *
 }
 
 int cli_export(int argc, char **argv) {
-    static const struct argp argp = {options, parse, NULL,
+    static const struct argp argp = {options,
+                                     parse,
+                                     NULL,
                                      "Writes <device>/bench.csv and environment.json from the "
                                      "database.",
-                                     NULL, NULL, NULL};
+                                     NULL,
+                                     NULL,
+                                     NULL};
     struct arguments a = {.db = "results/fastinfer.db", .out = "results", .format = "csv"};
     struct exporting exporting = {.a = &a};
     argv[0] = cli_name("export");
@@ -246,8 +263,8 @@ int cli_export(int argc, char **argv) {
         status = store_query(exporting.store, "SELECT slug FROM device ORDER BY id", NULL, 0,
                              &exporting, export_device);
     if (!status && !exporting.devices)
-        status = fail(STATUS_ARGUMENT, "%s: nothing measured%s%s yet", a.db,
-                      a.device ? " on " : "", a.device ? a.device : "");
+        status = fail(STATUS_ARGUMENT, "%s: nothing measured%s%s yet", a.db, a.device ? " on " : "",
+                      a.device ? a.device : "");
     store_close(exporting.store);
     return status ? cli_error(status) : 0;
 }

@@ -14,7 +14,8 @@ static const struct verb {
 } verbs[] = {
     {"devices", "list GPUs and the CPU device, with what they were measured to do", cli_devices},
     {"bench", "compile, verify and time kernels against PyTorch eager", cli_bench},
-    {"build", "compile points for an architecture and show registers, spills, occupancy", cli_build},
+    {"build", "compile points for an architecture and show registers, spills, occupancy",
+     cli_build},
     {"export", "write results as CSV or JSON for review", cli_export},
     {"plot", "draw speedup, bandwidth and roofline with gnuplot", cli_plot},
 };
@@ -32,7 +33,8 @@ char *cli_name(const char *verb) {
 }
 
 static void usage(FILE *out) {
-    fprintf(out, "fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n",
+    fprintf(out,
+            "fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n",
             FASTINFER_VERSION);
     for (int i = 0; i < VERBS; i++)
         fprintf(out, "  fastinfer %-8s %s\n", verbs[i].name, verbs[i].help);

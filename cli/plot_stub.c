@@ -1,2 +1,5 @@
 #include "cli/cli.h"
-int cli_plot(int argc, char **argv) { (void)argc, (void)argv; return 0; }
+int cli_plot(int argc, char **argv) {
+    (void)argc, (void)argv;
+    return 0;
+}

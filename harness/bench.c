@@ -65,7 +65,8 @@ static double now_s(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* --- requests -------------------------------------------------------------------------------------- */
+/* --- requests
+ * -------------------------------------------------------------------------------------- */
 
 static json_t *request_for(const char *op, const struct kernel *kernel,
                            const struct problem *problem) {
@@ -150,7 +151,8 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
     return send(b, worker, request, (struct job){JOB_CONTEST, c->group, c, 0, 0, 0}, 120);
 }
 
-/* --- what a point's turn is ----------------------------------------------------------------------- */
+/* --- what a point's turn is
+ * ----------------------------------------------------------------------- */
 
 /* The earlier point of the cell with the same machine code and geometry; -1 if there is none. */
 static int twin_of(struct bench *b, const struct cell *c, int position) {
@@ -273,7 +275,8 @@ static enum status feed(struct bench *b, int worker) {
     return STATUS_OK;
 }
 
-/* --- replies ---------------------------------------------------------------------------------------- */
+/* --- replies
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *json, const char *key) {
     const char *text = json_string_value(json_object_get(json, key));
@@ -367,7 +370,8 @@ static enum status take(struct bench *b, const struct job *job, const json_t *re
     return take_contest(b, job, reply);
 }
 
-/* --- the run ------------------------------------------------------------------------------------------ */
+/* --- the run
+ * ------------------------------------------------------------------------------------------ */
 
 static int busy_workers(const struct bench *b) {
     int busy = 0;
@@ -410,8 +414,8 @@ static enum status ask(struct bench *b, int worker, const char *op, json_t **rep
 
 static enum status start_workers(struct bench *b, const char *device) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    json_t *open = json_pack("{s:s, s:I, s:b}", "op", "open", "seed",
-                             (json_int_t)b->options->seed, "baseline", (int)b->options->baselines);
+    json_t *open = json_pack("{s:s, s:I, s:b}", "op", "open", "seed", (json_int_t)b->options->seed,
+                             "baseline", (int)b->options->baselines);
     b->pool.open_request = json_dumps(open, JSON_COMPACT);
     json_decref(open);
     b->device_workers = strcmp(device, "cpu") != 0 || cores < 1 ? 1 : (int)cores;
@@ -435,8 +439,8 @@ static enum status describe(struct bench *b, struct environment *e) {
     n = strlen(b->out->note);
     if (others)
         snprintf(b->out->note + n, sizeof b->out->note - n,
-                 "%swarning: %d other process%s this GPU; measurements will be off",
-                 n ? "\n" : "", others, others == 1 ? " uses" : "es use");
+                 "%swarning: %d other process%s this GPU; measurements will be off", n ? "\n" : "",
+                 others, others == 1 ? " uses" : "es use");
     json_decref(reply);
     snprintf(e->commit, sizeof e->commit, "%s", FASTINFER_COMMIT);
     e->dirty = FASTINFER_DIRTY, e->seed = b->options->seed;
@@ -533,16 +537,17 @@ enum status bench_run(const struct bench_options *options, struct store *store,
     progress_clear(&b.progress);
     out->wall_s = now_s() - start;
     if (b.device_workers)
-        out->busy_share = (out->measure_s + (b.arch ? 0 : out->compile_s)) /
-                          (out->wall_s * b.device_workers);
+        out->busy_share =
+            (out->measure_s + (b.arch ? 0 : out->compile_s)) / (out->wall_s * b.device_workers);
     out->interrupted = interrupted != 0;
     count_distinct(&b);
     if (b.run) {
         char reason[2048];
         snprintf(reason, sizeof reason, "%s", fail_message());
-        enum status ended = store_end_run(store, b.run, out->wall_s, out->compile_s,
-                                          out->measure_s,
-                                          status ? reason : interrupted ? "interrupted" : "ok");
+        enum status ended = store_end_run(store, b.run, out->wall_s, out->compile_s, out->measure_s,
+                                          status        ? reason
+                                          : interrupted ? "interrupted"
+                                                        : "ok");
         if (!status) status = ended;
     }
     pool_close(&b.pool);

@@ -16,7 +16,7 @@ struct bench_options {
     struct policy policy[MAX_POLICIES];
     int policies; /* 0: cold,stream for all and hot,graph for up to 16 rows */
     const char *problem[MAX_PROBLEM_TEXTS];
-    int problems; /* 0: the standard ones */
+    int problems;        /* 0: the standard ones */
     const char *model;   /* a HuggingFace folder whose config.json gives the problems, or NULL */
     const char *point;   /* only this point, or NULL */
     const char *configs; /* folder, or NULL */
@@ -30,15 +30,16 @@ struct bench_options {
 struct bench_outcome {
     int64_t run;
     struct device_info device;
-    char note[512];       /* what the user should know first, "" else */
+    char note[512];                      /* what the user should know first, "" else */
     int cells, points, distinct, failed; /* distinct: machine codes among the points */
-    double wall_s, compile_s; /* compiling, added up over all cores */
-    double measure_s;         /* verifying and measuring, added up over the device's workers */
-    double busy_share;        /* of the wall time of the device's workers, in what they are for */
+    double wall_s, compile_s;            /* compiling, added up over all cores */
+    double measure_s;  /* verifying and measuring, added up over the device's workers */
+    double busy_share; /* of the wall time of the device's workers, in what they are for */
     bool interrupted;
 };
 
-/* Runs a bench into a database. STATUS_INTERRUPTED after Ctrl-C, with all that was measured kept. */
+/* Runs a bench into a database. STATUS_INTERRUPTED after Ctrl-C, with all that was measured kept.
+ */
 enum status bench_run(const struct bench_options *options, struct store *store,
                       struct bench_outcome *out);
 
@@ -50,7 +51,7 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     const struct kernel *kernel;
     struct problem problem; /* one of its problems */
     struct point *point;
-    struct build *build;    /* status CRASH and hash "" until compiled */
+    struct build *build; /* status CRASH and hash "" until compiled */
     bool *compiled;
     int points, sent, done;
     int facts_sent; /* points sent to be compiled for facts_arch, see bench.c */

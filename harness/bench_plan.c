@@ -54,9 +54,8 @@ static enum status fill_group(struct builder *b, struct group *g) {
     struct point *space, *sample;
     int count, sampled;
     TRY(space_enumerate(g->kernel, &g->problem, b->device, &space, &count));
-    enum status status =
-        space_sample(g->kernel, space, count, default_samples(b, g->kernel), b->options->seed,
-                     &sample, &sampled);
+    enum status status = space_sample(g->kernel, space, count, default_samples(b, g->kernel),
+                                      b->options->seed, &sample, &sampled);
     free(space);
     if (status) return status;
     enum { ROOM = 256 }; /* for defaults and configured points of the group's problems */
@@ -88,8 +87,7 @@ static enum status find_group(struct builder *b, const struct kernel *kernel,
 }
 
 static enum status add_cell(struct builder *b, const struct kernel *kernel,
-                            const struct problem *problem, struct policy policy,
-                            bool is_ceiling) {
+                            const struct problem *problem, struct policy policy, bool is_ceiling) {
     struct plan_of_bench *plan = b->plan;
     struct group *group;
     TRY(problem_check(kernel, problem, (double)b->device->memory_bytes));
@@ -116,7 +114,8 @@ static int64_t rows_of(const struct kernel *kernel, const struct problem *proble
     return rows < 0 ? 0 : problem->size[rows];
 }
 
-/* --- problems ------------------------------------------------------------------------------------ */
+/* --- problems ------------------------------------------------------------------------------------
+ */
 
 struct chosen {
     const struct kernel *kernel;
@@ -185,8 +184,9 @@ static enum status choose_model(struct builder *b, const struct kernel *kernel,
     double eps = json_number_value(json_object_get(json, "rms_norm_eps"));
     double theta = json_number_value(json_object_get(json, "rope_theta"));
     json_t *scaling = json_object_get(json, "rope_scaling");
-    if (!theta) theta = json_number_value(json_object_get(json_object_get(json, "rope_parameters"),
-                                                          "rope_theta"));
+    if (!theta)
+        theta = json_number_value(
+            json_object_get(json_object_get(json, "rope_parameters"), "rope_theta"));
     double factor = json_number_value(json_object_get(scaling, "factor"));
     json_decref(json);
     if (!hidden || !heads || !width)
@@ -223,9 +223,9 @@ static enum status choose_problems(struct builder *b, const struct kernel *kerne
                                    struct choice *list) {
     const struct bench_options *o = b->options;
     if (!(kernel->dtypes >> o->dtype & 1))
-        return o->kernels ? fail(STATUS_ARGUMENT, "%s has no %s form", kernel->name,
-                                 dtype_name(o->dtype))
-                          : STATUS_OK;
+        return o->kernels
+                   ? fail(STATUS_ARGUMENT, "%s has no %s form", kernel->name, dtype_name(o->dtype))
+                   : STATUS_OK;
     if (o->model) return choose_model(b, kernel, list);
     for (int i = 0; i < o->problems; i++) {
         struct problem problem;
@@ -237,7 +237,8 @@ static enum status choose_problems(struct builder *b, const struct kernel *kerne
     return STATUS_OK;
 }
 
-/* --- cells ---------------------------------------------------------------------------------------- */
+/* --- cells
+ * ---------------------------------------------------------------------------------------- */
 
 static int policies_for(const struct builder *b, const struct chosen *item,
                         struct policy policies[MAX_POLICIES]) {
@@ -257,8 +258,8 @@ static enum status fill_cell(struct builder *b, struct cell *c) {
     struct group *g = c->group;
     TRY(space_default(g->kernel, &c->problem, b->device, &c->fallback));
     if (!b->options->point || !is_named(b->options, g->kernel)) {
-        c->has_configured = config_point(b->config, g->kernel, &c->problem, c->policy, b->device,
-                                         &c->configured);
+        c->has_configured =
+            config_point(b->config, g->kernel, &c->problem, c->policy, b->device, &c->configured);
         add_point(g, &c->fallback);
         if (c->has_configured) add_point(g, &c->configured);
     }
@@ -270,8 +271,7 @@ static enum status order_points(struct builder *b, struct cell *c) {
     const char *why = NULL;
     c->order = calloc((size_t)g->points + 1, sizeof *c->order);
     for (int i = 0; i < g->points; i++)
-        if (g->kernel->legal(&c->problem, &g->point[i], b->device, &why))
-            c->order[c->points++] = i;
+        if (g->kernel->legal(&c->problem, &g->point[i], b->device, &why)) c->order[c->points++] = i;
     if (c->points) return STATUS_OK;
     char text[MAX_TEXT];
     problem_format(g->kernel, &c->problem, text);
@@ -330,8 +330,7 @@ enum status bench_plan(const struct bench_options *options, const struct device_
     *out = (struct plan_of_bench){0};
     int count = options->kernels ? options->kernels : registry_count();
     for (int i = 0; i < count && !status; i++)
-        status = choose_problems(
-            &b, options->kernels ? options->kernel[i] : registry_at(i), &list);
+        status = choose_problems(&b, options->kernels ? options->kernel[i] : registry_at(i), &list);
     if (!status) status = add_cells(&b, &list);
     if (!status) status = finish_plan(&b);
     free(list.item);

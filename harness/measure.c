@@ -19,9 +19,8 @@ int measure_sets(const struct kernel *kernel, const struct problem *problem,
     double rotating = 1;
     for (int i = 0; i < kernel->argument_count; i++)
         if (policy.residency == RESIDENCY_COLD || kernel->arguments[i].weight)
-            rotating +=
-                (double)kernel->elements(problem, i) *
-                (double)dtype_bytes(argument_dtype(&kernel->arguments[i], problem));
+            rotating += (double)kernel->elements(problem, i) *
+                        (double)dtype_bytes(argument_dtype(&kernel->arguments[i], problem));
     double sets = ceil(3 * (double)device->l2_bytes / rotating);
     return sets < 2 ? 2 : sets > COLD_SETS ? COLD_SETS : (int)sets;
 }
@@ -140,8 +139,7 @@ static enum status prepare(struct contender *c, struct policy policy, struct emp
     return span(c, policy, &ns);
 }
 
-static enum status take_sample(struct contender *c, struct policy policy,
-                               struct empties *empties) {
+static enum status take_sample(struct contender *c, struct policy policy, struct empties *empties) {
     double ns, empty;
     enum launch_kind kind = as_graph(c, policy) ? LAUNCH_GRAPH : LAUNCH_STREAM;
     TRY(measure_empty(c->subject->support, kind, c->launches, empties, &empty));

@@ -28,13 +28,13 @@ struct contender {
     bool no_graph; /* eager by nature: timed from the stream whatever the policy says */
     int kernels;   /* launches that one call makes, about; 1 if 0 */
 
-    int launches;  /* N of a sample */
+    int launches; /* N of a sample */
     struct graph *graph;
     double samples[MAX_SAMPLES]; /* ns a launch, in the order taken */
     struct summary summary;
-    double resolution_ns;        /* of one sample's value */
-    double host_ns;              /* for the host to enqueue one, unheld */
-    double wall_ns;              /* from call to call when nobody waits in between */
+    double resolution_ns; /* of one sample's value */
+    double host_ns;       /* for the host to enqueue one, unheld */
+    double wall_ns;       /* from call to call when nobody waits in between */
 };
 
 /* Spans of empty kernels, by launch kind and count, measured once a device. */

@@ -148,14 +148,13 @@ static enum status bury(struct worker *w, bool timeout, json_t **reply) {
     int state = 0;
     stop(w, timeout ? SIGKILL : 0, &state);
     if (timeout)
-        snprintf(message, sizeof message, "not done within %.0f s; the worker was stopped",
+        snprintf(message, sizeof message, "not done within %.3g s; the worker was stopped",
                  w->deadline_s - w->started_s);
     else if (WIFSIGNALED(state))
         snprintf(message, sizeof message, "the worker died of signal %d (%s)", WTERMSIG(state),
                  strsignal(WTERMSIG(state)));
     else
-        snprintf(message, sizeof message, "the worker ended with exit code %d",
-                 WEXITSTATUS(state));
+        snprintf(message, sizeof message, "the worker ended with exit code %d", WEXITSTATUS(state));
     *reply = failure(timeout ? "timeout" : "crash", message);
     return start(w);
 }

@@ -21,8 +21,8 @@ struct worker {
     bool busy, opened;
     double deadline_s; /* of the request it works on, monotonic seconds */
     double started_s;
-    void *job;         /* the caller's */
-    char device[16];   /* "cuda:0", "cpu", or "" for one that only compiles */
+    void *job;       /* the caller's */
+    char device[16]; /* "cuda:0", "cpu", or "" for one that only compiles */
 };
 
 struct pool {

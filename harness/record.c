@@ -58,14 +58,13 @@ json_t *record_to_json(const struct record *r) {
     json_t *json = json_pack(
         "{s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:f, s:i, s:o, s:[f,f,f,f,f,f], s:f, s:f, "
         "s:[i,i,i,i], s:[f,f,f]}",
-        "status", status_text(r->status), "reason", plain_text(r->reason), "subject",
-        r->subject, "kernel", r->kernel, "dtype", dtype_name(r->problem.dtype), "problem", problem,
-        "point", point, "worst", r->worst < 1e300 ? r->worst : 1e300, "launches", r->launches,
-        "samples", samples, "summary", r->summary.median, r->summary.mad, r->summary.min,
-        r->summary.max, r->summary.low, r->summary.high, "host_ns", r->host_ns, "wall_ns",
-        r->wall_ns, "telemetry", r->telemetry.sm_mhz, r->telemetry.memory_mhz,
-        r->telemetry.celsius, r->telemetry.milliwatts, "seconds", r->seconds_compiling,
-        r->seconds_verifying, r->seconds_measuring);
+        "status", status_text(r->status), "reason", plain_text(r->reason), "subject", r->subject,
+        "kernel", r->kernel, "dtype", dtype_name(r->problem.dtype), "problem", problem, "point",
+        point, "worst", r->worst < 1e300 ? r->worst : 1e300, "launches", r->launches, "samples",
+        samples, "summary", r->summary.median, r->summary.mad, r->summary.min, r->summary.max,
+        r->summary.low, r->summary.high, "host_ns", r->host_ns, "wall_ns", r->wall_ns, "telemetry",
+        r->telemetry.sm_mhz, r->telemetry.memory_mhz, r->telemetry.celsius, r->telemetry.milliwatts,
+        "seconds", r->seconds_compiling, r->seconds_verifying, r->seconds_measuring);
     if (json && r->has_point) json_object_set_new(json, "build", build_to_json(&r->build));
     return json;
 }

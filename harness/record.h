@@ -12,15 +12,15 @@ struct telemetry { /* read after the samples; -1 where unknown */
 
 struct record {
     enum status status;
-    char reason[512];      /* why it is not OK */
-    char subject[32];      /* "kernel"; of a contest also "ceiling", "hf_eager", ... */
-    char kernel[32];       /* of "ceiling": stream */
+    char reason[512]; /* why it is not OK */
+    char subject[32]; /* "kernel"; of a contest also "ceiling", "hf_eager", ... */
+    char kernel[32];  /* of "ceiling": stream */
     struct problem problem;
     bool has_point;
     struct point point;
-    struct build build;    /* where has_point */
-    double worst;          /* |error| / bound of the verification */
-    int launches;          /* N a sample */
+    struct build build; /* where has_point */
+    double worst;       /* |error| / bound of the verification */
+    int launches;       /* N a sample */
     double samples[MAX_SAMPLES];
     struct summary summary; /* ns a launch */
     double host_ns, wall_ns;

@@ -18,7 +18,8 @@ static double now_s(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening -----------------------------------------------------------------------------------
+ */
 
 static void open_telemetry(struct session *s) {
     const struct nvml_api *nvml = nvml_api();
@@ -130,7 +131,8 @@ void session_load_baseline(struct session *s) {
     }
 }
 
-/* --- evaluating ------------------------------------------------------------------------------------ */
+/* --- evaluating
+ * ------------------------------------------------------------------------------------ */
 
 static bool same_problem(const struct subject *subject, const struct kernel *kernel,
                          const struct problem *problem) {
@@ -166,8 +168,7 @@ static enum status verify_both(struct session *s, struct subject *timed,
     struct verdict verdict;
     if (timed == s->timed && s->odd) {
         struct variant odd = *variant;
-        odd.plan =
-            s->odd->kernel->plan(&s->odd->problem, &variant->point, &s->device->info);
+        odd.plan = s->odd->kernel->plan(&s->odd->problem, &variant->point, &s->device->info);
         enum status status = verify_variant(s->odd, &odd, &verdict);
         r->worst = verdict.worst;
         if (status) {
@@ -200,9 +201,7 @@ static void begin_record(struct record *r, const char *subject, const struct ker
 }
 
 /* Is the device still usable after a failure of a point? An illegal address is not survived. */
-static enum status still_alive(struct session *s) {
-    return s->device->ops->synchronize(s->device);
-}
+static enum status still_alive(struct session *s) { return s->device->ops->synchronize(s->device); }
 
 enum status session_evaluate(struct session *s, const struct kernel *kernel,
                              const struct problem *problem, struct policy policy,
@@ -234,7 +233,8 @@ enum status session_evaluate(struct session *s, const struct kernel *kernel,
     return status ? still_alive(s) : STATUS_OK;
 }
 
-/* --- contests ------------------------------------------------------------------------------------- */
+/* --- contests
+ * ------------------------------------------------------------------------------------- */
 
 struct problem session_stream_problem(const struct kernel *kernel, const struct problem *problem) {
     const struct kernel *stream;
@@ -402,8 +402,8 @@ enum status session_contest(struct session *s, const struct contest *contest,
     enum status status = fill_arena(s, contest, a, records, record_count);
     double start = now_s();
     if (!status && a->count)
-        status = measure_contest(contest->policy, a->contender, a->count, &contest->limits,
-                                 &s->empties);
+        status =
+            measure_contest(contest->policy, a->contender, a->count, &contest->limits, &s->empties);
     for (int i = 0; i < a->count && !status; i++) {
         struct record *r = &records[a->record_of[i]];
         take_contender(r, &a->contender[i]);
@@ -421,7 +421,8 @@ enum status session_contest(struct session *s, const struct contest *contest,
     return status;
 }
 
-/* --- the device's own ceilings ----------------------------------------------------------------- */
+/* --- the device's own ceilings -----------------------------------------------------------------
+ */
 
 struct copy_call {
     struct device *device;

@@ -70,9 +70,9 @@ static enum status append_row(void *context, int columns, const char *const *nam
     for (int i = 0; i < columns; i++) {
         char *end = NULL;
         double real = values[i] ? strtod(values[i], &end) : 0;
-        json_t *value = !values[i]                          ? json_null()
-                        : *values[i] && end && !*end        ? json_real(real)
-                                                            : json_string(values[i]);
+        json_t *value = !values[i]                   ? json_null()
+                        : *values[i] && end && !*end ? json_real(real)
+                                                     : json_string(values[i]);
         json_object_set_new(row, names[i], value);
     }
     json_array_append_new(((struct array *)context)->rows, row);

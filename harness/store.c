@@ -28,7 +28,7 @@ static enum status db_fail(struct store *s, const char *doing) {
 
 static enum status execute(struct store *s, const char *sql) {
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? STATUS_OK
-                                                                  : db_fail(s, "writing");
+                                                                   : db_fail(s, "writing");
 }
 
 /* Ends the transaction that is open: with a COMMIT where all went well. */
@@ -120,9 +120,8 @@ static enum status open_file(const char *path, int flags, struct store **out) {
     if (!s) return fail(STATUS_SYSTEM, "out of memory");
     snprintf(s->path, sizeof s->path, "%s", path);
     if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK) {
-        enum status status =
-            fail(STATUS_STORE, "%s: the database could not be opened: %s", path,
-                 s->db ? sqlite3_errmsg(s->db) : "out of memory");
+        enum status status = fail(STATUS_STORE, "%s: the database could not be opened: %s", path,
+                                  s->db ? sqlite3_errmsg(s->db) : "out of memory");
         store_close(s);
         return status;
     }
@@ -172,7 +171,8 @@ void store_close(struct store *s) {
     free(s);
 }
 
-/* --- inserting ---------------------------------------------------------------------------------- */
+/* --- inserting ----------------------------------------------------------------------------------
+ */
 
 struct value { /* of a parameter: text, integer or real; NULL text is SQL's NULL */
     char kind;
@@ -222,12 +222,12 @@ enum status store_begin_run(struct store *s, const struct environment *e, int64_
     json_t *json = info_to_json(&e->device);
     char *facts = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(json);
-    enum status status = RUN(
-        s,
-        "INSERT INTO device (kind, slug, name, arch, facts) VALUES (?, ?, ?, ?, ?) ON CONFLICT "
-        "(slug) DO UPDATE SET name = excluded.name, facts = excluded.facts RETURNING id",
-        &device, TEXT(e->device.kind == DEVICE_CUDA ? "cuda" : "cpu"), TEXT(e->device.slug),
-        TEXT(e->device.name), INTEGER(e->device.arch), TEXT(facts));
+    enum status status =
+        RUN(s,
+            "INSERT INTO device (kind, slug, name, arch, facts) VALUES (?, ?, ?, ?, ?) ON CONFLICT "
+            "(slug) DO UPDATE SET name = excluded.name, facts = excluded.facts RETURNING id",
+            &device, TEXT(e->device.kind == DEVICE_CUDA ? "cuda" : "cpu"), TEXT(e->device.slug),
+            TEXT(e->device.name), INTEGER(e->device.arch), TEXT(facts));
     free(facts);
     if (status) return status;
     return RUN(s,
@@ -261,8 +261,8 @@ enum status store_new_contest(struct store *s, int64_t *contest) {
     return RUN(s, "INSERT INTO contest (id) VALUES (?) RETURNING id", contest, NOTHING);
 }
 
-static enum status problem_id(struct store *s, const struct kernel *kernel,
-                              const struct record *r, int64_t *out) {
+static enum status problem_id(struct store *s, const struct kernel *kernel, const struct record *r,
+                              int64_t *out) {
     char text[MAX_TEXT];
     int rows = kernel_size(kernel, "rows");
     struct cost cost = kernel->cost(&r->problem);
@@ -342,8 +342,8 @@ static enum status insert_record(struct store *s, int64_t run, struct policy pol
         "median_ns, mad_ns, min_ns, max_ns, low_ns, high_ns, host_ns, wall_ns, sm_mhz, memory_mhz, "
         "celsius, milliwatts, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
         "?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))",
-        NULL, INTEGER(run), contest ? INTEGER(contest) : NOTHING, INTEGER(problem),
-        TEXT(residency), TEXT(comma + 1), TEXT(r->subject), point ? INTEGER(point) : NOTHING,
+        NULL, INTEGER(run), contest ? INTEGER(contest) : NOTHING, INTEGER(problem), TEXT(residency),
+        TEXT(comma + 1), TEXT(r->subject), point ? INTEGER(point) : NOTHING,
         build ? INTEGER(build) : NOTHING, TEXT(status_text(r->status)), TEXT(r->reason),
         REAL(r->worst), INTEGER(r->launches), INTEGER(m->count), TEXT(samples),
         timed ? REAL(m->median) : NOTHING, timed ? REAL(m->mad) : NOTHING,
@@ -392,8 +392,7 @@ enum status store_has(struct store *s, const char *device_slug, struct policy po
         "m.point_id JOIN build b ON b.id = m.build_id WHERE d.slug = ? AND p.kernel = ? AND "
         "p.dtype = ? AND p.problem = ? AND pt.point = ? AND m.residency || ',' || m.launch = ? AND "
         "m.contest_id IS NULL AND (b.code_hash = ? OR ? = '') ORDER BY m.id DESC LIMIT 1";
-    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK)
-        return db_fail(s, "reading");
+    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK) return db_fail(s, "reading");
     const struct value values[] = {TEXT(device_slug),
                                    TEXT(kernel->name),
                                    TEXT(dtype_name(like->problem.dtype)),
@@ -440,8 +439,7 @@ enum status store_query(struct store *s, const char *sql, const char *const *par
     enum { MOST = 64 };
     sqlite3_stmt *query;
     const char *names[MOST], *values[MOST];
-    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK)
-        return db_fail(s, "reading");
+    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK) return db_fail(s, "reading");
     for (int i = 0; i < param_count; i++)
         sqlite3_bind_text(query, i + 1, params[i], -1, SQLITE_TRANSIENT);
     enum status status = STATUS_OK;

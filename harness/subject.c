@@ -6,7 +6,6 @@
 
 #include "harness/fill.h"
 
-
 static enum status get(struct support *s, const char *entry, struct function **out) {
     return s->device->ops->function_get(s->device, s->module, entry, 0, out);
 }
@@ -53,7 +52,8 @@ enum status support_flush(struct support *s) {
     return read_through(s, s->flush, s->flush_buffer, s->flush_bytes);
 }
 
-/* --- inputs ------------------------------------------------------------------------------------ */
+/* --- inputs ------------------------------------------------------------------------------------
+ */
 
 static enum status fill_argument(struct subject *s, int index) {
     const struct argument *argument = &s->kernel->arguments[index];
@@ -71,8 +71,7 @@ static enum status fill_argument(struct subject *s, int index) {
                                           dtype == DTYPE_U8 ? 0 : (uint64_t)dtype,
                                           (uint64_t)argument->fill, seed},
                                 .param_count = 5};
-        if (argument->fill == FILL_BITS)
-            launch.param[1] = s->bytes[index] / dtype_bytes(dtype);
+        if (argument->fill == FILL_BITS) launch.param[1] = s->bytes[index] / dtype_bytes(dtype);
         return device->ops->launch(device, &launch);
     }
     void *host = calloc(1, s->bytes[index]);
@@ -201,7 +200,8 @@ enum status subject_check_guards(struct subject *s, int set) {
     return STATUS_OK;
 }
 
-/* --- variants ---------------------------------------------------------------------------------- */
+/* --- variants ----------------------------------------------------------------------------------
+ */
 
 enum status variant_open(struct device *device, const struct kernel *kernel,
                          const struct problem *problem, const struct point *point,

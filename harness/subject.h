@@ -31,9 +31,9 @@ struct subject {
     struct problem problem;
     uint64_t seed;
     int sets;
-    void *arena[MAX_SETS];                       /* one allocation a set */
-    void *pointer[MAX_SETS][MAX_ARGUMENTS];      /* into it; NULL for an empty argument */
-    void *pristine[MAX_ARGUMENTS];               /* in-place arguments as given, on the device */
+    void *arena[MAX_SETS];                  /* one allocation a set */
+    void *pointer[MAX_SETS][MAX_ARGUMENTS]; /* into it; NULL for an empty argument */
+    void *pristine[MAX_ARGUMENTS];          /* in-place arguments as given, on the device */
     size_t bytes[MAX_ARGUMENTS], offset[MAX_ARGUMENTS], set_bytes;
     void *scratch;
     size_t scratch_bytes;

@@ -14,7 +14,8 @@ struct check_report {
     double roundoff, c, floor;
 };
 
-/* --- on the host ------------------------------------------------------------------------------- */
+/* --- on the host -------------------------------------------------------------------------------
+ */
 
 struct host_copy {
     void *before[MAX_ARGUMENTS], *after[MAX_ARGUMENTS];
@@ -135,8 +136,7 @@ static enum status check_repeat(struct subject *s, const struct variant *variant
     for (int i = 0; i < s->kernel->argument_count; i++) {
         if (s->kernel->arguments[i].role == ROLE_IN || !s->bytes[i]) continue;
         char *first = malloc(s->bytes[i]), *second = malloc(s->bytes[i]);
-        enum status status =
-            device->ops->download(device, first, s->pointer[0][i], s->bytes[i]);
+        enum status status = device->ops->download(device, first, s->pointer[0][i], s->bytes[i]);
         if (!status) status = subject_reset(s, 0, 0x7f);
         if (!status) status = subject_launch(s, variant, 0, 0);
         if (!status) status = device->ops->download(device, second, s->pointer[0][i], s->bytes[i]);
@@ -150,7 +150,8 @@ static enum status check_repeat(struct subject *s, const struct variant *variant
     return STATUS_OK;
 }
 
-/* --- on the device ------------------------------------------------------------------------------ */
+/* --- on the device ------------------------------------------------------------------------------
+ */
 
 struct checker { /* the kernel's check entry and its report, for one call */
     struct module *module;
@@ -222,7 +223,8 @@ static enum status verify_device(struct subject *s, struct verdict *verdict) {
     return status;
 }
 
-/* --- both ----------------------------------------------------------------------------------------- */
+/* --- both
+ * ----------------------------------------------------------------------------------------- */
 
 enum status verify_variant(struct subject *s, const struct variant *variant,
                            struct verdict *verdict) {

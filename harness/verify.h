@@ -5,9 +5,9 @@
 #include "harness/subject.h"
 
 struct verdict {
-    double worst;        /* the largest |error| / bound; right is <= 1 */
-    int64_t elements;    /* how many were compared */
-    char reason[384];    /* the first wrong element, where one is */
+    double worst;     /* the largest |error| / bound; right is <= 1 */
+    int64_t elements; /* how many were compared */
+    char reason[384]; /* the first wrong element, where one is */
 };
 
 /* Runs the variant once on poisoned outputs and compares every element of every output with the

@@ -21,6 +21,11 @@ struct state {
     uint64_t seed;
 };
 
+/* What is no text counts as an empty one. */
+static const char *text_at(const json_t *array, size_t index) {
+    const char *text = json_string_value(json_array_get(array, index));
+    return text ? text : "";
+}
 static const char *text_of(const json_t *json, const char *key) {
     const char *text = json_string_value(json_object_get(json, key));
     return text ? text : "";
@@ -38,14 +43,15 @@ static struct limits limits_from_json(const json_t *json) {
 }
 
 #define INFO_NUMBERS(X)                                                                            \
-    X(ordinal) X(arch) X(sms) X(threads_per_sm) X(threads_per_block) X(registers_per_sm)           \
-    X(shared_per_block) X(shared_per_sm) X(l2_bytes) X(memory_bytes) X(clock_khz)                  \
-    X(memory_clock_khz) X(bus_bits) X(ecc) X(driver_version)
+    X(ordinal)                                                                                     \
+    X(arch) X(sms) X(threads_per_sm) X(threads_per_block) X(registers_per_sm) X(shared_per_block)  \
+        X(shared_per_sm) X(l2_bytes) X(memory_bytes) X(clock_khz) X(memory_clock_khz) X(bus_bits)  \
+            X(ecc) X(driver_version)
 
 json_t *info_to_json(const struct device_info *info) {
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind",
-                             info->kind == DEVICE_CUDA ? "cuda" : "cpu", "id", info->id, "name",
-                             info->name, "slug", info->slug, "driver", info->driver);
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", info->kind == DEVICE_CUDA ? "cuda" : "cpu",
+                  "id", info->id, "name", info->name, "slug", info->slug, "driver", info->driver);
 #define X(field) json_object_set_new(json, #field, json_integer((json_int_t)info->field));
     INFO_NUMBERS(X)
 #undef X
@@ -120,8 +126,7 @@ static enum status serve_compile(const json_t *request, json_t *reply) {
     struct build *build = calloc((size_t)count + 1, sizeof *build);
     enum status status = point && build ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
     for (int i = 0; i < count && !status; i++)
-        status = point_parse(kernel, json_string_value(json_array_get(points, (size_t)i)),
-                             &point[i]);
+        status = point_parse(kernel, text_at(points, (size_t)i), &point[i]);
     if (!status) status = compile_points(kernel, &problem, point, count, target, build);
     /* the device's own reference is part of what a problem needs compiled */
     if (!status && arch && json_is_true(json_object_get(request, "check"))) {
@@ -170,10 +175,11 @@ static enum status parse_contest(const json_t *request, struct contest *contest)
     TRY(registry_find("stream", &stream));
     for (size_t i = 0; i < json_array_size(points) && i < MAX_CONTEST; i++) {
         const json_t *pair = json_array_get(points, i);
-        const char *name = json_string_value(json_array_get(pair, 0));
-        snprintf(contest->name[i], sizeof contest->name[i], "%s", name ? name : "");
-        TRY(point_parse(name && !strcmp(name, "ceiling") ? stream : contest->kernel,
-                        json_string_value(json_array_get(pair, 1)), &contest->point[i]));
+        const char *name = text_at(pair, 0);
+        if (!*name) return fail(STATUS_ARGUMENT, "a contest's point %zu has no name", i + 1);
+        snprintf(contest->name[i], sizeof contest->name[i], "%s", name);
+        TRY(point_parse(strcmp(name, "ceiling") ? contest->kernel : stream, text_at(pair, 1),
+                        &contest->point[i]));
         contest->count++;
     }
     contest->baselines = json_is_true(json_object_get(request, "baselines"));

@@ -135,7 +135,8 @@ enum status source_folder(char *out, size_t bytes) {
     return STATUS_OK;
 }
 
-/* --- units ---------------------------------------------------------------------------------------- */
+/* --- units
+ * ---------------------------------------------------------------------------------------- */
 
 static void define(struct unit *unit, const char *name, long long value) {
     size_t n = strlen(unit->defines);
@@ -290,7 +291,8 @@ enum status compile_points(const struct kernel *kernel, const struct problem *pr
         unit_of_problem(&units[i], kernel, problem);
         for (int t = 0; t < kernel->tunable_count; t++)
             define(&units[i], kernel->tunables[t].name, points[i].value[t]);
-        for (int s = 0; s < plan.stages; s++) units[i].entry[units[i].entries++] = plan.stage[s].entry;
+        for (int s = 0; s < plan.stages; s++)
+            units[i].entry[units[i].entries++] = plan.stage[s].entry;
         units[i].threads =
             (int)(plan.stage[0].block[0] * plan.stage[0].block[1] * plan.stage[0].block[2]);
         units[i].dynamic_bytes = plan.stage[0].shared_bytes;

@@ -79,8 +79,7 @@ enum status cpu_compiler(const char **command, char *version, size_t bytes) {
 static void hoist_includes(const char *text, FILE *out) {
     for (const char *line = text; line && *line; line = strchr(line, '\n')) {
         if (*line == '\n') line++;
-        if (!strncmp(line, "#include", 8))
-            fprintf(out, "%.*s\n", (int)strcspn(line, "\n"), line);
+        if (!strncmp(line, "#include", 8)) fprintf(out, "%.*s\n", (int)strcspn(line, "\n"), line);
     }
 }
 
@@ -157,13 +156,13 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
     free(text);
     fclose(out);
     snprintf(include, sizeof include, "-I%s", headers);
-    const char *argv[32] = {command, "-std=c++17", "-O1",  "-w",      "-fPIC",   "-shared",
-                            include, source,       "-o",   temporary};
+    const char *argv[32] = {command,   "-std=c++17", "-O1",  "-w", "-fPIC",
+                            "-shared", include,      source, "-o", temporary};
     int n = 10;
     char near[1040];
     if (units[0].source[0] == '/') {
-        snprintf(near, sizeof near, "-I%.*s", (int)(strrchr(units[0].source, '/') - units[0].source),
-                 units[0].source);
+        snprintf(near, sizeof near, "-I%.*s",
+                 (int)(strrchr(units[0].source, '/') - units[0].source), units[0].source);
         argv[n++] = near;
     }
     if (has_f16c()) argv[n++] = "-mf16c";

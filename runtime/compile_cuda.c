@@ -121,8 +121,8 @@ void cuda_compile_unit(struct unit *unit, int arch, const char *folder) {
         options[count++] = near;
     }
     count = split_options(defines, options, count, 64);
-    int result = nvrtc->nvrtcCreateProgram(&program, text, slash ? slash + 1 : unit->source, 0,
-                                           NULL, NULL);
+    int result =
+        nvrtc->nvrtcCreateProgram(&program, text, slash ? slash + 1 : unit->source, 0, NULL, NULL);
     if (!result) result = nvrtc->nvrtcCompileProgram(program, count, options);
     if (program) nvrtc->nvrtcGetProgramLogSize(program, &log_bytes);
     log = calloc(1, log_bytes + 1);

@@ -6,11 +6,11 @@
 
 /* One binary to make: a source with its macros. */
 struct unit {
-    const char *source;          /* path, as in struct kernel */
+    const char *source; /* path, as in struct kernel */
     const char *entry[MAX_STAGES];
     int entries;
-    char defines[2048];          /* "-DBLOCK=128 -DVECTOR_BYTES=16 ...", single spaces */
-    int threads;                 /* of a block, for occupancy; 0 unknown */
+    char defines[2048]; /* "-DBLOCK=128 -DVECTOR_BYTES=16 ...", single spaces */
+    int threads;        /* of a block, for occupancy; 0 unknown */
     unsigned dynamic_bytes;
     char key[33];
     struct build *build;

@@ -45,8 +45,7 @@ static bool read_file(const char *path, struct config *config) {
     return config->entries != NULL;
 }
 
-enum status config_open(const char *folder, const struct device_info *device,
-                        struct config **out) {
+enum status config_open(const char *folder, const struct device_info *device, struct config **out) {
     char base[700], path[900];
     *out = calloc(1, sizeof **out);
     if (!*out) return fail(STATUS_SYSTEM, "out of memory");

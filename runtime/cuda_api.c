@@ -60,7 +60,8 @@ enum status cuda_fail(CUresult result, const char *call) {
     return fail(status, "%s: %s (%s)", call, name, text);
 }
 
-/* --- NVRTC ------------------------------------------------------------------------------------- */
+/* --- NVRTC -------------------------------------------------------------------------------------
+ */
 
 struct nvrtc_search {
     int driver; /* 13000; 0 without a driver */
@@ -157,12 +158,17 @@ const struct nvrtc_api *nvrtc_api(void) {
              "the driver is for CUDA %d.%d and the NVRTC found is %s, whose binaries it cannot "
              "load; install one that suits: python3 -m pip install nvidia-cuda-nvrtc%s",
              search.driver / 1000, search.driver % 1000 / 10, search.seen,
-             major >= 13 ? "" : major == 12 ? "-cu12" : "-cu11");
+             major >= 13   ? ""
+             : major == 12 ? "-cu12"
+                           : "-cu11");
     else
-        fail(STATUS_MISSING,
-             "no NVRTC (libnvrtc.so) found; install it: python3 -m pip install nvidia-cuda-nvrtc%s, "
-             "or the CUDA toolkit; $FASTINFER_NVRTC may name one",
-             major >= 13 ? "" : major == 12 ? "-cu12" : "-cu11");
+        fail(
+            STATUS_MISSING,
+            "no NVRTC (libnvrtc.so) found; install it: python3 -m pip install nvidia-cuda-nvrtc%s, "
+            "or the CUDA toolkit; $FASTINFER_NVRTC may name one",
+            major >= 13   ? ""
+            : major == 12 ? "-cu12"
+                          : "-cu11");
     return NULL;
 }
 

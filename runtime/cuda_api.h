@@ -59,7 +59,7 @@ enum {
     X(cuDeviceGet, (CUdevice * device, int ordinal))                                               \
     X(cuDeviceGetName, (char *name, int bytes, CUdevice device))                                   \
     X(cuDeviceGetAttribute, (int *value, int attribute, CUdevice device))                          \
-    X(cuDeviceTotalMem_v2, (size_t *bytes, CUdevice device))                                       \
+    X(cuDeviceTotalMem_v2, (size_t * bytes, CUdevice device))                                      \
     X(cuDeviceGetPCIBusId, (char *text, int bytes, CUdevice device))                               \
     X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                            \
     X(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                             \
@@ -67,7 +67,7 @@ enum {
     X(cuCtxSynchronize, (void))                                                                    \
     X(cuMemAlloc_v2, (CUdeviceptr * pointer, size_t bytes))                                        \
     X(cuMemFree_v2, (CUdeviceptr pointer))                                                         \
-    X(cuMemGetInfo_v2, (size_t * free_bytes, size_t *total_bytes))                                 \
+    X(cuMemGetInfo_v2, (size_t * free_bytes, size_t * total_bytes))                                \
     X(cuMemHostAlloc, (void **pointer, size_t bytes, unsigned flags))                              \
     X(cuMemHostGetDevicePointer_v2, (CUdeviceptr * device, void *host, unsigned flags))            \
     X(cuMemFreeHost, (void *pointer))                                                              \
@@ -91,7 +91,7 @@ enum {
     X(cuStreamDestroy_v2, (CUstream stream))                                                       \
     X(cuStreamSynchronize, (CUstream stream))                                                      \
     X(cuStreamBeginCapture_v2, (CUstream stream, int mode))                                        \
-    X(cuStreamEndCapture, (CUstream stream, CUgraph *graph))                                       \
+    X(cuStreamEndCapture, (CUstream stream, CUgraph * graph))                                      \
     X(cuGraphInstantiateWithFlags, (CUgraphExec * exec, CUgraph graph, unsigned long long flags))  \
     X(cuGraphLaunch, (CUgraphExec exec, CUstream stream))                                          \
     X(cuGraphUpload, (CUgraphExec exec, CUstream stream))                                          \
@@ -118,13 +118,13 @@ typedef struct nvrtc_program *nvrtcProgram;
 #define NVRTC_LIST(X)                                                                              \
     X(int, nvrtcVersion, (int *major, int *minor))                                                 \
     X(int, nvrtcCreateProgram,                                                                     \
-      (nvrtcProgram * program, const char *source, const char *name, int header_count,            \
+      (nvrtcProgram * program, const char *source, const char *name, int header_count,             \
        const char *const *headers, const char *const *header_names))                               \
     X(int, nvrtcDestroyProgram, (nvrtcProgram * program))                                          \
     X(int, nvrtcCompileProgram, (nvrtcProgram program, int count, const char *const *options))     \
-    X(int, nvrtcGetCUBINSize, (nvrtcProgram program, size_t *bytes))                               \
+    X(int, nvrtcGetCUBINSize, (nvrtcProgram program, size_t * bytes))                              \
     X(int, nvrtcGetCUBIN, (nvrtcProgram program, char *cubin))                                     \
-    X(int, nvrtcGetProgramLogSize, (nvrtcProgram program, size_t *bytes))                          \
+    X(int, nvrtcGetProgramLogSize, (nvrtcProgram program, size_t * bytes))                         \
     X(int, nvrtcGetProgramLog, (nvrtcProgram program, char *log))                                  \
     X(const char *, nvrtcGetErrorString, (int result))
 

@@ -91,9 +91,8 @@ static void cpu_module_unload(struct device *device, struct module *module) {
     dlclose(module->library);
     free(module);
 }
-static enum status cpu_function_get(struct device *device, struct module *module,
-                                    const char *entry, unsigned shared_bytes,
-                                    struct function **out) {
+static enum status cpu_function_get(struct device *device, struct module *module, const char *entry,
+                                    unsigned shared_bytes, struct function **out) {
     (void)device, (void)shared_bytes;
     char name[128];
     snprintf(name, sizeof name, "%s%s_thunk", entry, module->suffix);

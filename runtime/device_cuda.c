@@ -1,4 +1,5 @@
-/* device_cuda.c - cuda:N through the driver API, in the primary context so that PyTorch shares it. */
+/* device_cuda.c - cuda:N through the driver API, in the primary context so that PyTorch shares it.
+ */
 #include "runtime/device.h"
 
 #include <ctype.h>
@@ -172,14 +173,12 @@ static enum status cuda_download(struct device *device, void *to, const void *fr
 }
 static enum status cuda_copy(struct device *device, void *to, const void *from, size_t bytes) {
     const struct cuda_api *api = self(device)->api;
-    if (bytes)
-        CUDA(cuMemcpyDtoDAsync_v2(address(to), address(from), bytes, self(device)->stream));
+    if (bytes) CUDA(cuMemcpyDtoDAsync_v2(address(to), address(from), bytes, self(device)->stream));
     return STATUS_OK;
 }
 static enum status cuda_set_bytes(struct device *device, void *to, int byte, size_t bytes) {
     const struct cuda_api *api = self(device)->api;
-    if (bytes)
-        CUDA(cuMemsetD8Async(address(to), (unsigned char)byte, bytes, self(device)->stream));
+    if (bytes) CUDA(cuMemsetD8Async(address(to), (unsigned char)byte, bytes, self(device)->stream));
     return STATUS_OK;
 }
 
@@ -247,8 +246,8 @@ static enum status cuda_launch(struct device *device, const struct launch *l) {
                                        self(device)->stream, params));
     else
         CUDA(cuLaunchKernel(l->function->handle, l->grid[0], l->grid[1], l->grid[2], l->block[0],
-                            l->block[1], l->block[2], l->shared_bytes, self(device)->stream,
-                            params, NULL));
+                            l->block[1], l->block[2], l->shared_bytes, self(device)->stream, params,
+                            NULL));
     return STATUS_OK;
 }
 

@@ -110,7 +110,9 @@ static struct {
 } g = {.seed = 1, .spin_limit = 20000000};
 
 const char *simt_error(void) { return g.error; }
-struct simt_counts simt_counts(void) { return g.counts; }
+struct simt_counts simt_counts(void) {
+    return g.counts;
+}
 void simt_spin_limit(uint64_t turns) { g.spin_limit = turns; }
 void simt_schedule(enum simt_order order, uint64_t seed) { g.order = order, g.seed = seed | 1; }
 
@@ -238,7 +240,8 @@ static int arrive(struct lane *me, unsigned mask) {
     w->ready &= ~(1u << lane);
     if ((w->in_warp & mask) != mask) return 0;
     for (unsigned i = 0; i < WARP; i++)
-        if (mask >> i & 1 && w->mask[i] != mask) fail("mask %08x meets mask %08x", mask, w->mask[i]);
+        if (mask >> i & 1 && w->mask[i] != mask)
+            fail("mask %08x meets mask %08x", mask, w->mask[i]);
     w->in_warp &= ~mask, w->ready |= mask;
     return 1;
 }

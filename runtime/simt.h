@@ -98,7 +98,8 @@ DEVICE uint32_t pack_bfloat162(float lo, float hi) {
 #endif
 }
 
-#else /* ----------------------------------------------------------------------- a host compiler */
+#else /* ----------------------------------------------------------------------- a host compiler   \
+       */
 
 #include <math.h>
 #include <string.h>
@@ -146,12 +147,24 @@ typedef simt_dim uint3;
 struct dim3 : simt_dim {
     constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : simt_dim{x_, y_, z_} {}
 };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 DEVICE float2 make_float2(float x, float y) { return {x, y}; }
 DEVICE float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 DEVICE int2 make_int2(int x, int y) { return {x, y}; }

@@ -48,9 +48,11 @@ look_for_tools() { # bench|test
     has_command pkg-config || need pkg-config "pkg-config"
     has_header sqlite3.h || need libsqlite3-dev "SQLite's headers"
     has_header jansson.h || need libjansson-dev "Jansson's headers"
+    has_header xxhash.h || need libxxhash-dev "xxHash's header"
     if [ "$1" = test ]; then
         has_header cmocka.h || need libcmocka-dev "cmocka's headers"
         has_command sqlite3 || need sqlite3 "the sqlite3 command"
+        has_command python3 || need python3 "python3"
     fi
     has_command gnuplot || want gnuplot-nox
     has_command clang || want clang

@@ -5,7 +5,7 @@
 
 #include "kernels/shapes.h"
 
-enum { ROWS, HIDDEN };
+enum { ROWS = RMSNORM_ROWS, HIDDEN = RMSNORM_HIDDEN };
 enum { Y, X, WEIGHT };
 enum {
     BLOCK,
@@ -20,16 +20,16 @@ enum {
     STORE_HINT
 };
 
-static const struct size sizes[] = {
+const struct size rmsnorm_sizes[RMSNORM_SIZES] = {
     [ROWS] = {"rows", "tokens", false, 4096, 1, INT64_C(1) << 31},
     [HIDDEN] = {"hidden", "model width", true, 3072, 2, 65536},
 };
-static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5}};
+const struct real rmsnorm_reals[1] = {{"eps", "added to the mean of squares", 1e-5}};
 
 static const int rows_per_block[] = {1, 2, 4, 8};
 static const int passes[] = {1, 2};
 static const int unroll[] = {1, 2, 4};
-static const struct tunable tunables[] = {
+const struct tunable rmsnorm_tunables[RMSNORM_TUNABLES] = {
     [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [ROWS_PER_BLOCK] = {"rows_per_block", "rows a block works on at once", rows_per_block,
                         COUNT(rows_per_block), 1},
@@ -61,14 +61,20 @@ static const struct argument arguments[] = {
         {{512, hidden}, {1e-5}, DTYPE_F16}, {{4096, hidden}, {1e-5}, DTYPE_F16}, {                 \
         {16384, hidden}, {1e-5}, DTYPE_F16                                                         \
     }
-static const struct problem problems[] = {ROWS_OF(2048), ROWS_OF(3072), ROWS_OF(4096)};
+const struct problem rmsnorm_problems[RMSNORM_PROBLEMS] = {ROWS_OF(2048), ROWS_OF(3072),
+                                                           ROWS_OF(4096)};
 
 static int64_t elements(const struct problem *p, int index) {
     return index == WEIGHT ? p->size[HIDDEN] : p->size[ROWS] * p->size[HIDDEN];
 }
 
-bool rmsnorm_row_legal(const struct rmsnorm_row *row, const struct device_info *device,
-                       const char **why) {
+struct row { /* a point by name */
+    int64_t hidden;
+    int element_bytes, block, rows_per_block, vector_bytes, reduce, passes, unroll, blocks_per_sm,
+        ahead, load_hint, store_hint;
+};
+
+static bool row_legal(const struct row *row, const struct device_info *device, const char **why) {
     int threads = row->block / row->rows_per_block;
     if (row->vector_bytes < row->element_bytes)
         return refuse(why, "a vector is shorter than an element");
@@ -109,32 +115,37 @@ bool rmsnorm_row_legal(const struct rmsnorm_row *row, const struct device_info *
     return true;
 }
 
-static bool legal(const struct problem *p, const struct point *t, const struct device_info *device,
-                  const char **why) {
+bool rmsnorm_legal(const struct problem *p, const struct point *t, const struct device_info *device,
+                   const char **why) {
     const int *v = t->value;
-    struct rmsnorm_row row = {.hidden = p->size[HIDDEN],
-                              .element_bytes = (int)dtype_bytes(p->dtype),
-                              .block = v[BLOCK],
-                              .rows_per_block = v[ROWS_PER_BLOCK],
-                              .vector_bytes = v[VECTOR_BYTES],
-                              .reduce = v[REDUCE],
-                              .passes = v[PASSES],
-                              .unroll = v[UNROLL],
-                              .blocks_per_sm = v[BLOCKS_PER_SM],
-                              .ahead = v[AHEAD],
-                              .load_hint = v[LOAD_HINT],
-                              .store_hint = v[STORE_HINT]};
-    return rmsnorm_row_legal(&row, device, why);
+    struct row row = {.hidden = p->size[HIDDEN],
+                      .element_bytes = (int)dtype_bytes(p->dtype),
+                      .block = v[BLOCK],
+                      .rows_per_block = v[ROWS_PER_BLOCK],
+                      .vector_bytes = v[VECTOR_BYTES],
+                      .reduce = v[REDUCE],
+                      .passes = v[PASSES],
+                      .unroll = v[UNROLL],
+                      .blocks_per_sm = v[BLOCKS_PER_SM],
+                      .ahead = v[AHEAD],
+                      .load_hint = v[LOAD_HINT],
+                      .store_hint = v[STORE_HINT]};
+    return row_legal(&row, device, why);
+}
+
+struct plan rmsnorm_plan(const char *entry, const struct problem *p, const struct point *t,
+                         const struct device_info *device) {
+    const int *v = t->value;
+    int64_t groups = (p->size[ROWS] + v[ROWS_PER_BLOCK] - 1) / v[ROWS_PER_BLOCK];
+    return (struct plan){.stages = 1,
+                         .stage = {{.entry = entry,
+                                    .grid = {grid_blocks(groups, v[BLOCKS_PER_SM], device), 1, 1},
+                                    .block = {(unsigned)v[BLOCK], 1, 1}}}};
 }
 
 static struct plan plan(const struct problem *p, const struct point *t,
                         const struct device_info *device) {
-    const int *v = t->value;
-    int64_t groups = (p->size[ROWS] + v[ROWS_PER_BLOCK] - 1) / v[ROWS_PER_BLOCK];
-    return (struct plan){.stages = 1,
-                         .stage = {{.entry = "rmsnorm",
-                                    .grid = {grid_blocks(groups, v[BLOCKS_PER_SM], device), 1, 1},
-                                    .block = {(unsigned)v[BLOCK], 1, 1}}}};
+    return rmsnorm_plan("rmsnorm", p, t, device);
 }
 
 static struct cost cost(const struct problem *p) {
@@ -145,7 +156,7 @@ static struct cost cost(const struct problem *p) {
                          .flops = 4 * n};
 }
 
-static int64_t outer(const struct problem *p) { return p->size[ROWS]; }
+int64_t rmsnorm_outer(const struct problem *p) { return p->size[ROWS]; }
 
 static void reference(const struct problem *p, const void *const *before, double *const *want,
                       double *const *magnitude, int64_t first, int64_t last) {
@@ -170,23 +181,23 @@ const struct kernel kernel_rmsnorm = {
     .name = "rmsnorm",
     .summary = "y = x * rsqrt(mean(x^2) + eps) * weight",
     .source = "kernels/rmsnorm/rmsnorm.cu",
-    .sizes = sizes,
-    .size_count = COUNT(sizes),
-    .reals = reals,
-    .real_count = COUNT(reals),
-    .tunables = tunables,
-    .tunable_count = COUNT(tunables),
+    .sizes = rmsnorm_sizes,
+    .size_count = RMSNORM_SIZES,
+    .reals = rmsnorm_reals,
+    .real_count = COUNT(rmsnorm_reals),
+    .tunables = rmsnorm_tunables,
+    .tunable_count = RMSNORM_TUNABLES,
     .arguments = arguments,
     .argument_count = COUNT(arguments),
     .dtypes = DTYPES_FLOAT,
-    .problems = problems,
-    .problem_count = COUNT(problems),
+    .problems = rmsnorm_problems,
+    .problem_count = RMSNORM_PROBLEMS,
     .bound = {160, "a thread adds up to hidden/16 squares in a row (relative error hidden/16 u32, "
                    "halved by the root) and rsqrt and two products add a few u32"},
     .elements = elements,
-    .legal = legal,
+    .legal = rmsnorm_legal,
     .plan = plan,
     .cost = cost,
     .reference = reference,
-    .outer = outer,
+    .outer = rmsnorm_outer,
 };

@@ -1,16 +1,21 @@
-/* rmsnorm.h - the rules that rmsnorm and add_rmsnorm share. */
+/* rmsnorm.h - what rmsnorm and add_rmsnorm share: the same rows, tunables and rules. */
 #ifndef KERNELS_RMSNORM_H
 #define KERNELS_RMSNORM_H
 
 #include "runtime/device.h"
 
-/* A point of either kernel, by name. */
-struct rmsnorm_row {
-    int64_t hidden;
-    int element_bytes, block, rows_per_block, vector_bytes, reduce, passes, unroll, blocks_per_sm,
-        ahead, load_hint, store_hint;
-};
-bool rmsnorm_row_legal(const struct rmsnorm_row *row, const struct device_info *device,
-                       const char **why);
+enum { RMSNORM_ROWS, RMSNORM_HIDDEN, RMSNORM_SIZES };
+enum { RMSNORM_TUNABLES = 10, RMSNORM_PROBLEMS = 27 };
+extern const struct size rmsnorm_sizes[RMSNORM_SIZES];
+extern const struct real rmsnorm_reals[1]; /* eps */
+extern const struct tunable rmsnorm_tunables[RMSNORM_TUNABLES];
+extern const struct problem rmsnorm_problems[RMSNORM_PROBLEMS];
+
+bool rmsnorm_legal(const struct problem *problem, const struct point *point,
+                   const struct device_info *device, const char **why);
+/* One launch of `entry`: a block, or a persistent grid, over groups of rows. */
+struct plan rmsnorm_plan(const char *entry, const struct problem *problem,
+                         const struct point *point, const struct device_info *device);
+int64_t rmsnorm_outer(const struct problem *problem);
 
 #endif
