@@ -75,6 +75,7 @@ static void print_info(const struct device_info *d) {
 static void print_ceilings(const struct ceilings *c, const char *from) {
     printf("  copy         %.0f GB/s read + written, %.0f MiB (%s)\n", c->copy_gbps,
            (double)c->copy_bytes / 0x1p20, from);
+    if (c->read_gbps > 0) printf("  read         %.0f GB/s\n", c->read_gbps);
     if (c->launch_ns > 0)
         printf(
             "  launch       %.2f us an empty kernel back to back, %.2f us as a node of a graph\n",
@@ -101,16 +102,6 @@ static enum status measure(const struct device_info *info, struct store *store,
     return store_end_run(store, run, 0, 0, 0, "ok");
 }
 
-/* What a plain read reaches is what the best read-only stream of a bench reached. */
-static enum status print_read(void *context, int columns, const char *const *names,
-                              const char *const *values) {
-    (void)context, (void)columns, (void)names;
-    if (values[0])
-        printf("  read         %.0f GB/s, the best read-only stream measured (%s)\n",
-               atof(values[0]), values[1]);
-    return STATUS_OK;
-}
-
 static void show(const struct device_info *info, const struct arguments *a, struct store *store) {
     struct ceilings ceilings;
     print_info(info);
@@ -121,12 +112,6 @@ static void show(const struct device_info *info, const struct arguments *a, stru
         print_ceilings(&ceilings, "measured now");
     else if (!a->no_measure)
         printf("  not measured %s\n", fail_message());
-    const char *params[] = {info->slug};
-    if (store)
-        store_query(store,
-                    "SELECT MAX(gbps), problem FROM results WHERE device_slug = ? AND kernel = "
-                    "'stream' AND write_bytes = 0 AND status = 'ok' AND residency = 'cold'",
-                    params, 1, NULL, print_read);
 }
 
 int cli_devices(int argc, char **argv) {

@@ -214,6 +214,17 @@ static enum status settled_before(struct bench *b, struct cell *c, int position,
 
 static bool group_ready(const struct group *g) { return g->done == g->points; }
 
+/* A resumed cell with nothing new and a contest on record has nothing left to do. */
+static enum status skip_contest(struct bench *b, struct cell *c, bool *out) {
+    struct record like = {.problem = c->problem};
+    *out = false;
+    if (!b->options->resume || c->fresh) return STATUS_OK;
+    snprintf(like.kernel, sizeof like.kernel, "%s", c->group->kernel->name);
+    TRY(store_has_contest(b->store, b->out->device.slug, c->policy, &like, out));
+    if (*out) c->finished = true, b->done++;
+    return STATUS_OK;
+}
+
 static void finish_point(struct bench *b, struct cell *c) {
     c->done++, b->done++;
     if (c->done == c->points && (c->is_ceiling || !c->best_count)) c->finished = true;
@@ -244,6 +255,9 @@ static enum status feed_device(struct bench *b, int worker, bool *sent) {
         }
         if (c->done == c->points && !c->contest_sent && !c->finished &&
             (!c->ceiling || c->ceiling->finished || c->ceiling->done == c->ceiling->points)) {
+            bool skip;
+            TRY(skip_contest(b, c, &skip));
+            if (skip) continue;
             *sent = true;
             return send_contest(b, worker, c);
         }
@@ -337,7 +351,7 @@ static enum status take_evaluated(struct bench *b, const struct job *job, const 
         snprintf(r.kernel, sizeof r.kernel, "%s", c->group->kernel->name);
     }
     TRY(store_record(b->store, b->run, c->policy, 0, &r));
-    b->out->points++;
+    b->out->points++, c->fresh++;
     if (r.status)
         b->out->failed++;
     else
@@ -457,6 +471,7 @@ static enum status measure_device(struct bench *b) {
     TRY(ask(b, 0, "ceilings", &reply));
     struct ceilings c = {
         .copy_gbps = json_number_value(json_object_get(reply, "copy_gbps")),
+        .read_gbps = json_number_value(json_object_get(reply, "read_gbps")),
         .copy_bytes = (int64_t)json_integer_value(json_object_get(reply, "copy_bytes")),
         .launch_ns = json_number_value(json_object_get(reply, "launch_ns")),
         .graph_node_ns = json_number_value(json_object_get(reply, "graph_node_ns"))};

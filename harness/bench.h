@@ -69,6 +69,7 @@ struct cell { /* one kernel, problem and policy */
     int best_count;
     struct point fallback, configured;
     bool has_configured, contest_sent, finished;
+    int fresh;            /* points measured now, not found in the database */
     struct cell *ceiling; /* the stream cell of the same bytes; NULL for stream itself */
 };
 

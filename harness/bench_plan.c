@@ -296,6 +296,9 @@ static enum status add_cells(struct builder *b, const struct choice *list) {
     struct policy policies[MAX_POLICIES];
     const struct kernel *stream = NULL;
     TRY(registry_find("stream", &stream));
+    for (int i = 0; i < list->count; i++)
+        TRY(problem_check(list->item[i].kernel, &list->item[i].problem,
+                          (double)b->device->memory_bytes));
     /* ceilings first: a contest needs the best stream of its bytes */
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < list->count; i++) {

@@ -19,7 +19,7 @@ CREATE TABLE run (                      -- one invocation, with the environment 
     commit_id TEXT NOT NULL, dirty INTEGER NOT NULL, host TEXT NOT NULL,
     command TEXT NOT NULL, seed INTEGER NOT NULL,
     wall_seconds REAL, compile_seconds REAL, measure_seconds REAL,
-    copy_gbps REAL, copy_bytes INTEGER, launch_ns REAL, graph_node_ns REAL
+    copy_gbps REAL, read_gbps REAL, copy_bytes INTEGER, launch_ns REAL, graph_node_ns REAL
 );
 
 CREATE TABLE problem (

@@ -50,10 +50,11 @@ enum status session_contest(struct session *session, const struct contest *conte
 /* The stream problem that moves the least bytes of a problem: bytes rounded to 16, mix kept. */
 struct problem session_stream_problem(const struct kernel *kernel, const struct problem *problem);
 
-/* What the device can do, measured: cuMemcpyDtoD's (or memcpy's) rate at 1 GiB, read + written,
- * and the cost of an empty launch in a stream and as a graph's node. */
+/* What the device can do, measured: cuMemcpyDtoD's (or memcpy's) rate at 1 GiB, read + written, a
+ * kernel's that only reads as much (0 on the CPU device), and the cost of an empty launch in a
+ * stream and as a graph's node. */
 struct ceilings {
-    double copy_gbps, launch_ns, graph_node_ns;
+    double copy_gbps, read_gbps, launch_ns, graph_node_ns;
     int64_t copy_bytes;
 };
 enum status session_ceilings(struct session *session, struct ceilings *out);

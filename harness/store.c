@@ -251,10 +251,11 @@ enum status store_end_run(struct store *s, int64_t run, double wall_seconds,
 
 enum status store_ceilings(struct store *s, int64_t run, const struct ceilings *c) {
     return RUN(s,
-               "UPDATE run SET copy_gbps = ?, copy_bytes = ?, launch_ns = ?, graph_node_ns = ? "
+               "UPDATE run SET copy_gbps = ?, read_gbps = ?, copy_bytes = ?, launch_ns = ?, "
+               "graph_node_ns = ? "
                "WHERE id = ?",
-               NULL, REAL(c->copy_gbps), INTEGER(c->copy_bytes), REAL(c->launch_ns),
-               REAL(c->graph_node_ns), INTEGER(run));
+               NULL, REAL(c->copy_gbps), c->read_gbps > 0 ? REAL(c->read_gbps) : NOTHING,
+               INTEGER(c->copy_bytes), REAL(c->launch_ns), REAL(c->graph_node_ns), INTEGER(run));
 }
 
 enum status store_new_contest(struct store *s, int64_t *contest) {
@@ -411,21 +412,40 @@ enum status store_has(struct store *s, const char *device_slug, struct policy po
     return STATUS_OK;
 }
 
+enum status store_has_contest(struct store *s, const char *device_slug, struct policy policy,
+                              const struct record *like, bool *out) {
+    const struct kernel *kernel;
+    char problem[MAX_TEXT];
+    int64_t found = 0;
+    TRY(registry_find(like->kernel, &kernel));
+    problem_format(kernel, &like->problem, problem);
+    TRY(RUN(s,
+            "SELECT COUNT(*) FROM latest_contest c JOIN device d ON d.id = c.device_id JOIN "
+            "problem p ON p.id = c.problem_id WHERE d.slug = ? AND p.kernel = ? AND p.dtype = ? "
+            "AND p.problem = ? AND c.residency || ',' || c.launch = ?",
+            &found, TEXT(device_slug), TEXT(kernel->name), TEXT(dtype_name(like->problem.dtype)),
+            TEXT(problem), TEXT(policy_text(policy))));
+    *out = found > 0;
+    return STATUS_OK;
+}
+
 bool store_get_ceilings(struct store *s, const char *device_slug, struct ceilings *out) {
     sqlite3_stmt *query;
     bool found = false;
-    if (sqlite3_prepare_v2(s->db,
-                           "SELECT copy_gbps, copy_bytes, launch_ns, graph_node_ns FROM run JOIN "
-                           "device ON device.id = device_id WHERE slug = ? AND copy_gbps IS NOT "
-                           "NULL ORDER BY run.id DESC LIMIT 1",
-                           -1, &query, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(
+            s->db,
+            "SELECT copy_gbps, copy_bytes, launch_ns, graph_node_ns, read_gbps FROM run JOIN "
+            "device ON device.id = device_id WHERE slug = ? AND copy_gbps IS NOT "
+            "NULL ORDER BY run.id DESC LIMIT 1",
+            -1, &query, NULL) != SQLITE_OK)
         return false;
     sqlite3_bind_text(query, 1, device_slug, -1, SQLITE_TRANSIENT);
     if (sqlite3_step(query) == SQLITE_ROW) {
         *out = (struct ceilings){.copy_gbps = sqlite3_column_double(query, 0),
                                  .copy_bytes = sqlite3_column_int64(query, 1),
                                  .launch_ns = sqlite3_column_double(query, 2),
-                                 .graph_node_ns = sqlite3_column_double(query, 3)};
+                                 .graph_node_ns = sqlite3_column_double(query, 3),
+                                 .read_gbps = sqlite3_column_double(query, 4)};
         found = true;
     }
     sqlite3_finalize(query);

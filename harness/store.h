@@ -47,6 +47,10 @@ enum status store_build(struct store *store, int64_t run, int arch, const struct
 enum status store_has(struct store *store, const char *device_slug, struct policy policy,
                       const struct record *like, bool *out, double *median_ns);
 
+/* Has the problem had its contest under this policy on this device? */
+enum status store_has_contest(struct store *store, const char *device_slug, struct policy policy,
+                              const struct record *like, bool *out);
+
 /* The last committed ceilings of a device, for `devices`. False when there are none. */
 bool store_get_ceilings(struct store *store, const char *device_slug, struct ceilings *out);
 

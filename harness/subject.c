@@ -47,9 +47,13 @@ static enum status read_through(struct support *s, struct function *function, co
     return s->device->ops->launch(s->device, &launch);
 }
 
-enum status support_flush(struct support *s) {
+enum status support_read(struct support *s, const void *from, size_t bytes) {
     if (s->device->info.kind == DEVICE_CPU) return STATUS_OK;
-    return read_through(s, s->flush, s->flush_buffer, s->flush_bytes);
+    return read_through(s, s->flush, from, bytes);
+}
+
+enum status support_flush(struct support *s) {
+    return support_read(s, s->flush_buffer, s->flush_bytes);
 }
 
 /* --- inputs ------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ enum status support_open(struct device *device, struct support *out);
 void support_close(struct support *support);
 /* Reads flush_bytes through the caches, so that what was there is gone and nothing is dirty. */
 enum status support_flush(struct support *support);
+/* Reads `bytes` of device memory with the same kernel; nothing on the CPU device. */
+enum status support_read(struct support *support, const void *from, size_t bytes);
 
 struct subject {
     struct support *support;

@@ -21,11 +21,6 @@ struct state {
     uint64_t seed;
 };
 
-/* What is no text counts as an empty one. */
-static const char *text_at(const json_t *array, size_t index) {
-    const char *text = json_string_value(json_array_get(array, index));
-    return text ? text : "";
-}
 static const char *text_of(const json_t *json, const char *key) {
     const char *text = json_string_value(json_object_get(json, key));
     return text ? text : "";
@@ -44,7 +39,9 @@ static struct limits limits_from_json(const json_t *json) {
 
 #define INFO_NUMBERS(X)                                                                            \
     X(ordinal)                                                                                     \
-    X(arch) X(sms) X(threads_per_sm) X(threads_per_block) X(registers_per_sm) X(shared_per_block)  \
+    X(arch)                                                                                        \
+    X(sms)                                                                                         \
+    X(threads_per_sm) X(threads_per_block) X(registers_per_sm) X(shared_per_block)                 \
         X(shared_per_sm) X(l2_bytes) X(memory_bytes) X(clock_khz) X(memory_clock_khz) X(bus_bits)  \
             X(ecc) X(driver_version)
 
@@ -78,6 +75,13 @@ static enum status parse_problem(const json_t *request, const struct kernel **ke
     TRY(problem_parse(*kernel, text_of(request, "problem"), problem));
     problem->dtype = dtype_parse(text_of(request, "dtype"));
     return problem->dtype == DTYPE_COUNT ? fail(STATUS_ARGUMENT, "unknown dtype") : STATUS_OK;
+}
+
+static enum status point_at(const struct kernel *kernel, const json_t *array, size_t index,
+                            struct point *point) {
+    const char *text = json_string_value(json_array_get(array, index));
+    if (!text) return fail(STATUS_ARGUMENT, "%s: a point is not text", kernel->name);
+    return point_parse(kernel, text, point);
 }
 
 static enum status ensure_open(struct state *w, bool baseline) {
@@ -126,7 +130,7 @@ static enum status serve_compile(const json_t *request, json_t *reply) {
     struct build *build = calloc((size_t)count + 1, sizeof *build);
     enum status status = point && build ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
     for (int i = 0; i < count && !status; i++)
-        status = point_parse(kernel, text_at(points, (size_t)i), &point[i]);
+        status = point_at(kernel, points, (size_t)i, &point[i]);
     if (!status) status = compile_points(kernel, &problem, point, count, target, build);
     /* the device's own reference is part of what a problem needs compiled */
     if (!status && arch && json_is_true(json_object_get(request, "check"))) {
@@ -175,11 +179,11 @@ static enum status parse_contest(const json_t *request, struct contest *contest)
     TRY(registry_find("stream", &stream));
     for (size_t i = 0; i < json_array_size(points) && i < MAX_CONTEST; i++) {
         const json_t *pair = json_array_get(points, i);
-        const char *name = text_at(pair, 0);
-        if (!*name) return fail(STATUS_ARGUMENT, "a contest's point %zu has no name", i + 1);
+        const char *name = json_string_value(json_array_get(pair, 0));
+        if (!name) return fail(STATUS_ARGUMENT, "point %zu of a contest has no name", i + 1);
         snprintf(contest->name[i], sizeof contest->name[i], "%s", name);
-        TRY(point_parse(strcmp(name, "ceiling") ? contest->kernel : stream, text_at(pair, 1),
-                        &contest->point[i]));
+        TRY(point_at(strcmp(name, "ceiling") ? contest->kernel : stream, pair, 1,
+                     &contest->point[i]));
         contest->count++;
     }
     contest->baselines = json_is_true(json_object_get(request, "baselines"));
@@ -204,9 +208,10 @@ static enum status serve_ceilings(struct state *w, json_t *reply) {
     struct ceilings c;
     TRY(ensure_open(w, false));
     TRY(session_ceilings(&w->session, &c));
-    json_object_update_new(reply, json_pack("{s:f, s:I, s:f, s:f}", "copy_gbps", c.copy_gbps,
-                                            "copy_bytes", (json_int_t)c.copy_bytes, "launch_ns",
-                                            c.launch_ns, "graph_node_ns", c.graph_node_ns));
+    json_object_update_new(reply, json_pack("{s:f, s:f, s:I, s:f, s:f}", "copy_gbps", c.copy_gbps,
+                                            "read_gbps", c.read_gbps, "copy_bytes",
+                                            (json_int_t)c.copy_bytes, "launch_ns", c.launch_ns,
+                                            "graph_node_ns", c.graph_node_ns));
     return STATUS_OK;
 }
 

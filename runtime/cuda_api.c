@@ -23,8 +23,7 @@ const struct cuda_api *cuda_api(void) {
         void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
         const char *missing = NULL;
         if (!library) {
-            snprintf(reason, sizeof reason,
-                     "no NVIDIA driver: libcuda.so.1 could not be opened (%.200s)", dlerror());
+            snprintf(reason, sizeof reason, "no NVIDIA driver: %.200s", dlerror());
         } else {
 #define X(name, params)                                                                            \
     if (!resolve(library, #name, &api.name)) missing = #name;
