@@ -191,8 +191,10 @@ int cli_bench(int argc, char **argv) {
     status = bench_run(&a.bench, store, &outcome);
     int code = status ? cli_error(status) : 0;
     if (outcome.run && (!status || status == STATUS_INTERRUPTED)) {
-        enum status shown = a.json ? show_json(store, outcome.run, stdout)
-                                   : show_tables(store, outcome.run, stdout);
+        /* what a resumed run found in the database belongs to its tables, too */
+        int64_t run = a.bench.resume ? 0 : outcome.run;
+        enum status shown = a.json ? show_json(store, outcome.device.slug, run, stdout)
+                                   : show_tables(store, outcome.device.slug, run, stdout);
         if (shown) code = cli_error(shown);
         fflush(stdout);
         if (!a.json) summarise(&a, &outcome);

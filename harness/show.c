@@ -5,11 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As the view `best`, among what this run measured. */
-#define BEST_OF_RUN                                                                                \
-    "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY kernel, dtype, problem, residency, " \
-    "launch ORDER BY in_contest DESC, median_us) AS place FROM results WHERE status = 'ok' AND "   \
-    "run_id = ?1) WHERE place = 1"
+/* As the view `best`, among what one run measured (all runs for run 0). */
+static const char best_of_run[] =
+    "WITH b AS (SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY kernel, dtype, problem, "
+    "residency, launch ORDER BY in_latest_contest DESC, in_contest DESC, median_us) AS place FROM "
+    "results WHERE status = 'ok' AND device_slug = ?2 AND (run_id = CAST(?1 AS INTEGER) OR ?1 = "
+    "'0')) WHERE place = 1) ";
+
+static enum status query_best(struct store *store, const char *device_slug, int64_t run,
+                              const char *select, void *context,
+                              enum status (*row)(void *context, int columns,
+                                                 const char *const *names,
+                                                 const char *const *values)) {
+    char id[24], sql[2048];
+    snprintf(id, sizeof id, "%" PRId64, run);
+    snprintf(sql, sizeof sql, "%s%s", best_of_run, select);
+    const char *params[] = {id, device_slug};
+    return store_query(store, sql, params, 2, context, row);
+}
 
 struct table {
     FILE *out;
@@ -45,19 +58,16 @@ static enum status print_row(void *context, int columns, const char *const *name
     return STATUS_OK;
 }
 
-enum status show_tables(struct store *store, int64_t run, FILE *out) {
-    char id[24];
+enum status show_tables(struct store *store, const char *device_slug, int64_t run, FILE *out) {
     struct table table = {.out = out};
-    snprintf(id, sizeof id, "%" PRId64, run);
-    const char *params[] = {id};
     /* problems that are only the ceilings of others have no contest of their own */
-    return store_query(
-        store,
+    return query_best(
+        store, device_slug, run,
         "SELECT kernel, problem, residency || ',' || launch, point, median_us, gbps, "
-        "percent_of_ceiling, baseline_us, speedup, fused_us, device, device_kind FROM (" BEST_OF_RUN
-        ") AS b WHERE kernel <> 'stream' OR in_contest ORDER BY (SELECT MIN(id) FROM problem p "
-        "WHERE p.kernel = b.kernel), residency, rows, read_bytes, problem",
-        params, 1, &table, print_row);
+        "percent_of_ceiling, baseline_us, speedup, fused_us, device, device_kind FROM b WHERE "
+        "kernel <> 'stream' OR in_contest ORDER BY (SELECT MIN(id) FROM problem p WHERE p.kernel = "
+        "b.kernel), residency, rows, read_bytes, problem",
+        &table, print_row);
 }
 
 struct array {
@@ -79,14 +89,11 @@ static enum status append_row(void *context, int columns, const char *const *nam
     return STATUS_OK;
 }
 
-enum status show_json(struct store *store, int64_t run, FILE *out) {
-    char id[24];
+enum status show_json(struct store *store, const char *device_slug, int64_t run, FILE *out) {
     struct array array = {json_array()};
-    snprintf(id, sizeof id, "%" PRId64, run);
-    const char *params[] = {id};
     enum status status =
-        store_query(store, "SELECT * FROM (" BEST_OF_RUN ") ORDER BY kernel, residency, problem",
-                    params, 1, &array, append_row);
+        query_best(store, device_slug, run, "SELECT * FROM b ORDER BY kernel, residency, problem",
+                   &array, append_row);
     if (!status) {
         json_dumpf(array.rows, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
         fputc('\n', out);

@@ -6,9 +6,10 @@
 
 #include "harness/store.h"
 
-/* A table a kernel: the best point of every problem and policy that the run touched. */
-enum status show_tables(struct store *store, int64_t run, FILE *out);
-/* The same rows of view `best`, as an array of objects. */
-enum status show_json(struct store *store, int64_t run, FILE *out);
+/* A table a kernel: the best point of every problem and policy among what one run measured on a
+ * device, or with run 0 all of them. */
+enum status show_tables(struct store *store, const char *device_slug, int64_t run, FILE *out);
+/* The same rows, as an array of objects with the columns of view `results`. */
+enum status show_json(struct store *store, const char *device_slug, int64_t run, FILE *out);
 
 #endif
