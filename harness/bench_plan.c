@@ -93,7 +93,7 @@ static enum status add_cell(struct builder *b, const struct kernel *kernel,
     TRY(problem_check(kernel, problem, (double)b->device->memory_bytes));
     for (int i = 0; i < plan->cells; i++) {
         struct cell *c = &plan->cell[i];
-        if (c->group->kernel == kernel && !memcmp(&c->problem, problem, sizeof *problem) &&
+        if (c->group->kernel == kernel && problem_equal(&c->problem, problem) &&
             !memcmp(&c->policy, &policy, sizeof policy)) {
             c->is_ceiling &= is_ceiling;
             return STATUS_OK;
@@ -286,7 +286,7 @@ static void link_ceilings(struct plan_of_bench *plan) {
         struct problem stream = session_stream_problem(c->group->kernel, &c->problem);
         for (int k = 0; k < plan->cells && !c->ceiling; k++)
             if (!strcmp(plan->cell[k].group->kernel->name, "stream") &&
-                !memcmp(&plan->cell[k].problem, &stream, sizeof stream) &&
+                problem_equal(&plan->cell[k].problem, &stream) &&
                 !memcmp(&plan->cell[k].policy, &c->policy, sizeof c->policy))
                 c->ceiling = &plan->cell[k];
     }

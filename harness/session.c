@@ -99,7 +99,7 @@ void session_load_baseline(struct session *s) {
     } else {
         ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
         char *slash = n > 0 ? (path[n] = 0, strrchr(path, '/')) : NULL;
-        if (slash) strcpy(slash + 1, "libfastinfer_torch.so");
+        if (slash) snprintf(slash + 1, 32, "libfastinfer_torch.so");
     }
     if (access(path, R_OK)) {
         snprintf(s->baseline_note, sizeof s->baseline_note,
@@ -136,8 +136,7 @@ void session_load_baseline(struct session *s) {
 
 static bool same_problem(const struct subject *subject, const struct kernel *kernel,
                          const struct problem *problem) {
-    return subject && subject->kernel == kernel &&
-           !memcmp(&subject->problem, problem, sizeof *problem);
+    return subject && subject->kernel == kernel && problem_equal(&subject->problem, problem);
 }
 
 /* Buffers are kept from point to point of the same problem and residency. */

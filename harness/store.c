@@ -307,7 +307,7 @@ static char *samples_text(const struct record *r) {
     text[n++] = '[';
     for (int i = 0; i < r->summary.count; i++)
         n += (size_t)sprintf(text + n, "%s%.1f", i ? "," : "", r->samples[i]);
-    strcpy(text + n, "]");
+    text[n] = ']', text[n + 1] = 0;
     return text;
 }
 
@@ -322,7 +322,7 @@ static int run_arch(struct store *s, int64_t run) {
 static enum status insert_record(struct store *s, int64_t run, struct policy policy,
                                  int64_t contest, const struct record *r) {
     const struct kernel *kernel;
-    int64_t problem, point = 0, build = 0;
+    int64_t problem = 0, point = 0, build = 0;
     char residency[32];
     TRY(registry_find(r->kernel, &kernel));
     TRY(problem_id(s, kernel, r, &problem));
@@ -366,7 +366,7 @@ enum status store_record(struct store *s, int64_t run, struct policy policy, int
 
 static enum status insert_build(struct store *s, int64_t run, int arch, const struct record *r) {
     const struct kernel *kernel;
-    int64_t problem, point, build;
+    int64_t problem = 0, point = 0, build = 0;
     TRY(registry_find(r->kernel, &kernel));
     TRY(problem_id(s, kernel, r, &problem));
     TRY(point_id(s, kernel, r, &point));

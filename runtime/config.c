@@ -82,6 +82,16 @@ static double distance(const struct kernel *kernel, const struct problem *a,
     return sum;
 }
 
+static enum status parse_entry(const struct kernel *kernel, const json_t *entry,
+                               struct problem *problem, struct point *point) {
+    const char *texts[2], *const keys[2] = {"problem", "point"};
+    for (int i = 0; i < 2; i++)
+        if (!(texts[i] = json_string_value(json_object_get(entry, keys[i]))))
+            return fail(STATUS_FORMAT, "no text \"%s\" was found", keys[i]);
+    TRY(problem_parse(kernel, texts[0], problem));
+    return point_parse(kernel, texts[1], point);
+}
+
 bool config_point(const struct config *config, const struct kernel *kernel,
                   const struct problem *problem, struct policy policy,
                   const struct device_info *device, struct point *out) {
@@ -90,13 +100,12 @@ bool config_point(const struct config *config, const struct kernel *kernel,
     double least = INFINITY;
     *out = point_default(kernel);
     json_array_foreach(config->entries, i, entry) {
-        struct problem theirs;
-        struct point point;
+        struct problem theirs = {0};
+        struct point point = {{0}};
         if (strcmp(text_of(entry, "kernel"), kernel->name) ||
             strcmp(text_of(entry, "dtype"), dtype_name(problem->dtype)))
             continue;
-        if (problem_parse(kernel, text_of(entry, "problem"), &theirs) ||
-            point_parse(kernel, text_of(entry, "point"), &point)) {
+        if (parse_entry(kernel, entry, &theirs, &point)) {
             fprintf(stderr, "fastinfer: %s: entry %zu: %s; the entry is passed over\n",
                     config->origin, i + 1, fail_message());
             continue;

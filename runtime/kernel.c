@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,11 @@ struct point point_default(const struct kernel *kernel) {
     return point;
 }
 
+bool problem_equal(const struct problem *a, const struct problem *b) {
+    return a->dtype == b->dtype && !memcmp(a->size, b->size, sizeof a->size) &&
+           !memcmp(a->real, b->real, sizeof a->real);
+}
+
 bool point_equal(const struct kernel *kernel, const struct point *a, const struct point *b) {
     return !memcmp(a->value, b->value, (size_t)kernel->tunable_count * sizeof a->value[0]);
 }
@@ -91,7 +97,7 @@ static enum status each_pair(const char *text, void *context,
     char copy[MAX_TEXT];
     if (strlen(text) >= sizeof copy)
         return fail(STATUS_ARGUMENT, "'%.40s...' is longer than %d characters", text, MAX_TEXT);
-    strcpy(copy, text);
+    snprintf(copy, sizeof copy, "%s", text);
     char *save = NULL;
     for (char *pair = strtok_r(copy, ", ", &save); pair; pair = strtok_r(NULL, ", ", &save)) {
         char *equals = strchr(pair, '=');
@@ -151,7 +157,7 @@ static enum status set_problem(void *context, const char *name, const char *valu
         if (!strcmp(kernel->reals[i].name, name)) {
             char *end;
             parse->problem->real[i] = strtod(value, &end);
-            if (*end || end == value)
+            if (*end || end == value || !isfinite(parse->problem->real[i]))
                 return fail(STATUS_ARGUMENT, "%s=%s: a number was expected", name, value);
             return STATUS_OK;
         }
@@ -239,7 +245,9 @@ const char *policy_text(struct policy policy) {
 enum status policy_parse(const char *text, struct policy *out) {
     char copy[64], *save = NULL;
     *out = (struct policy){RESIDENCY_COLD, LAUNCH_STREAM};
-    snprintf(copy, sizeof copy, "%s", text);
+    if ((size_t)snprintf(copy, sizeof copy, "%s", text) >= sizeof copy)
+        return fail(STATUS_ARGUMENT, "policy '%.40s...' is longer than %zu characters", text,
+                    sizeof copy - 1);
     for (char *word = strtok_r(copy, ",+ ", &save); word; word = strtok_r(NULL, ",+ ", &save)) {
         bool found = false;
         for (int i = 0; i < 3; i++)

@@ -193,6 +193,7 @@ enum status space_sample(const struct kernel *kernel, const struct point *space,
  * that shares the most values with it. STATUS_ARGUMENT when no point is legal. */
 enum status space_default(const struct kernel *kernel, const struct problem *problem,
                           const struct device_info *device, struct point *out);
+bool problem_equal(const struct problem *a, const struct problem *b);
 bool point_equal(const struct kernel *kernel, const struct point *a, const struct point *b);
 
 /* The nearest of `names` to `word` by edit distance, for "did you mean"; NULL if none is near. */

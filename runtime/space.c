@@ -47,6 +47,19 @@ static int value_index(const struct tunable *tunable, int value) {
     return 0;
 }
 
+/* How many values of all tunables occur in a space. */
+static int count_values(const struct kernel *kernel, const struct point *space, int count) {
+    int values = 0;
+    for (int t = 0; t < kernel->tunable_count; t++)
+        for (int v = 0; v < kernel->tunables[t].count; v++)
+            for (int i = 0; i < count; i++)
+                if (space[i].value[t] == kernel->tunables[t].values[v]) {
+                    values++;
+                    break;
+                }
+    return values;
+}
+
 enum status space_sample(const struct kernel *kernel, const struct point *space, int space_count,
                          int count, uint64_t seed, struct point **out, int *out_count) {
     enum { MAX_VALUES = 32, LOOK_AHEAD = 96 };
@@ -61,10 +74,11 @@ enum status space_sample(const struct kernel *kernel, const struct point *space,
         pool[i] = pool[j], pool[j] = swap;
     }
     struct point first = point_default(kernel);
+    int unseen = count_values(kernel, pool, space_count);
     for (int k = 0; k < count; k++) {
-        int best = k;
+        int best = k, end = unseen ? space_count : k + LOOK_AHEAD; /* a rare value may be far off */
         double most = -1;
-        for (int j = k; j < space_count && (k == 0 || j < k + LOOK_AHEAD); j++) {
+        for (int j = k; j < space_count && j < end; j++) {
             double score = 0;
             for (int t = 0; t < kernel->tunable_count; t++)
                 score += 1.0 / (1 + used[t][value_index(&kernel->tunables[t], pool[j].value[t])]);
@@ -74,7 +88,7 @@ enum status space_sample(const struct kernel *kernel, const struct point *space,
         struct point swap = pool[k];
         pool[k] = pool[best], pool[best] = swap;
         for (int t = 0; t < kernel->tunable_count; t++)
-            used[t][value_index(&kernel->tunables[t], pool[k].value[t])]++;
+            unseen -= !used[t][value_index(&kernel->tunables[t], pool[k].value[t])]++;
     }
     *out = pool, *out_count = count;
     return STATUS_OK;

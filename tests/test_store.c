@@ -232,6 +232,7 @@ static void a_run_ends_and_has_ceilings(void **state) {
     int64_t run;
     struct store *store = fresh("run.db", DEVICE_CUDA, &run);
     struct ceilings out, c = {.copy_gbps = 4000.5,
+                              .read_gbps = 3900,
                               .launch_ns = 2100,
                               .graph_node_ns = 900,
                               .copy_bytes = INT64_C(1) << 30};

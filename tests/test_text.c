@@ -181,11 +181,13 @@ static void problems_round_trip(void **state) {
 
 static void good_points(void **state) {
     (void)state;
-    assert_int_equal(value_of("rmsnorm", "", "block"), 256);
+    struct point built_in = point_default(named("rmsnorm"));
+    assert_int_equal(value_of("rmsnorm", "", "block"), built_in.value[0]);
     assert_int_equal(value_of("rmsnorm", "block=1k", "block"), 1024);
     assert_int_equal(value_of("rmsnorm", "unroll=4,block=96", "block"), 96);
     assert_int_equal(value_of("rmsnorm", "unroll=4,block=96", "unroll"), 4);
-    assert_int_equal(value_of("rmsnorm", "unroll=4,block=96", "vector_bytes"), 16);
+    assert_int_equal(value_of("rmsnorm", "unroll=4,block=96", "vector_bytes"),
+                     built_in.value[kernel_tunable(named("rmsnorm"), "vector_bytes")]);
 }
 
 static void bad_points(void **state) {
@@ -409,7 +411,6 @@ static void a_default_that_is_not_legal(void **state) {
     assert_string_equal(why, "hidden is no multiple of the vector");
     good(space_default(kernel, &problem, &h200, &point));
     assert_true(kernel->legal(&problem, &point, &h200, NULL));
-    assert_int_equal(point.value[kernel_tunable(kernel, "vector_bytes")], 4);
     /* the one that shares most with the built-in default */
     struct point *space;
     int count, most = 0, shared = 0;
@@ -488,71 +489,70 @@ static int block_for(const struct config *config, const char *problem, struct po
     return -1;
 }
 
-#define ENTRY(policy, problem, point)                                                              \
-    "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"" policy                         \
-    "\", \"problem\": \"" problem "\", \"point\": \"" point "\"}"
-#define FILE_OF(entries)                                                                           \
-    "{\"device\": \"NVIDIA H200\", \"slug\": \"nvidia-h200\", \"measured\": true, \"entries\": "   \
-    "[\n" entries "\n]}\n"
+struct entry {
+    const char *policy, *problem, *point;
+};
+/* The values that the tests do not care for, written out: built-in defaults change. */
+#define PLAIN                                                                                      \
+    ",rows_per_block=1,vector_bytes=16,reduce=0,passes=1,unroll=1,blocks_per_sm=0,ahead=0,"        \
+    "load_hint=0,store_hint=0"
+
+/* A good file of rmsnorm's entries, with `more` JSON in front of them. */
+static void write_config(const char *name, const char *more, const struct entry *entries,
+                         int count) {
+    char text[8192];
+    int n = snprintf(text, sizeof text, "{\"device\": \"D\", \"measured\": true, \"entries\": [%s",
+                     more);
+    for (int i = 0; i < count; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n,
+                      "%s\n{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"%s\", "
+                      "\"problem\": \"%s\", \"point\": \"%s\"}",
+                      i || *more ? "," : "", entries[i].policy, entries[i].problem,
+                      entries[i].point);
+    snprintf(text + n, sizeof text - (size_t)n, "]}\n");
+    write_file(name, text);
+}
+/* One entry, whose point has 192 threads. */
+static void write_192(const char *name, const char *more) {
+    const struct entry entry = {"cold,stream", "rows=9,hidden=3072", "block=192" PLAIN};
+    write_config(name, more, &entry, 1);
+}
 
 static void configured_points(void **state) {
     (void)state;
     const struct policy hot = {RESIDENCY_HOT, LAUNCH_GRAPH};
+    const struct entry entries[] = {
+        {"cold,stream", "rows=16,hidden=3072", "block=64" PLAIN},
+        {"cold,stream", "rows=4096,hidden=3072", "block=128" PLAIN},
+        {"cold,stream", "rows=4000,hidden=2048", "block=256" PLAIN},
+        /* 96 elements a thread: not legal, and so passed over where it is nearest */
+        {"cold,stream", "rows=200,hidden=3072", "block=32" PLAIN},
+        {"hot,graph", "rows=1,hidden=3072", "block=96" PLAIN},
+    };
     remove_files();
-    write_file(
-        "nvidia-h200.json",
-        FILE_OF(
-            ENTRY("cold,stream", "rows=16,hidden=3072", "block=64") ",\n" ENTRY("cold,stream", "rows=4096,hidden=3072", "block=128") ",\n" ENTRY(
-                "cold,stream", "rows=4000,hidden=2048",
-                "block=512") ",\n" ENTRY("cold,stream", "rows=200,hidden=3072",
-                                         "block=32,passes=1") ",\n" ENTRY("hot,graph",
-                                                                          "rows=1,hidden=3072",
-                                                                          "block=96") ",\n"
-                                                                                      "{\"kernel\":"
-                                                                                      " \"rmsnorm\""
-                                                                                      ", "
-                                                                                      "\"dtype\": "
-                                                                                      "\"fp32\", "
-                                                                                      "\"policy\": "
-                                                                                      "\"cold,"
-                                                                                      "stream\", "
-                                                                                      "\"problem\":"
-                                                                                      " \"rows=64,"
-                                                                                      "hidden="
-                                                                                      "3072\", "
-                                                                                      "\"point\": "
-                                                                                      "\"block="
-                                                                                      "1024\"},\n"
-                                                                                      "{\"kernel\":"
-                                                                                      " \"swiglu\","
-                                                                                      " \"dtype\": "
-                                                                                      "\"fp16\", "
-                                                                                      "\"policy\": "
-                                                                                      "\"cold,"
-                                                                                      "stream\", "
-                                                                                      "\"problem\":"
-                                                                                      " \"rows="
-                                                                                      "64\", "
-                                                                                      "\"point\": "
-                                                                                      "\"block="
-                                                                                      "1024\"}"));
+    write_config("nvidia-h200.json",
+                 "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp32\", \"policy\": \"cold,stream\", "
+                 "\"problem\": \"rows=64,hidden=3072\", \"point\": \"block=1024\"}, "
+                 "{\"kernel\": \"swiglu\", \"dtype\": \"fp16\", \"policy\": \"cold,stream\", "
+                 "\"problem\": \"rows=64\", \"point\": \"block=1024\"}",
+                 entries, 5);
     struct config *config = opened(&h200);
     assert_non_null(strstr(config_origin(config), "nvidia-h200.json"));
-    assert_int_equal(block_for(config, "rows=4096,hidden=3072", cold), 128); /* exactly */
+    /* exactly */
+    assert_int_equal(block_for(config, "rows=4096,hidden=3072", cold), 128);
     assert_int_equal(block_for(config, "rows=16,hidden=3072", cold), 64);
-    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 64); /* the nearest rows */
-    assert_int_equal(block_for(config, "rows=255,hidden=3072", cold),
-                     64); /* by ratio: sqrt(16*4096) */
-    assert_int_equal(block_for(config, "rows=258,hidden=3072", cold), 128);
-    assert_int_equal(block_for(config, "rows=4000,hidden=2048", cold), 512);
-    assert_int_equal(block_for(config, "rows=4000,hidden=3072", cold),
-                     128); /* never another width */
-    assert_int_equal(block_for(config, "rows=4000,hidden=4096", cold), -1);
-    /* block=32 keeps 96 elements a thread: not legal, and so passed over though it is nearest */
+    assert_int_equal(block_for(config, "rows=4000,hidden=2048", cold), 256);
+    /* the nearest rows, by ratio: 16 and 4096 meet at 256 */
+    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 64);
+    assert_int_equal(block_for(config, "rows=250,hidden=3072", cold), 64);
+    assert_int_equal(block_for(config, "rows=280,hidden=3072", cold), 128);
     assert_int_equal(block_for(config, "rows=200,hidden=3072", cold), 64);
-    assert_int_equal(block_for(config, "rows=4096,hidden=3072", hot),
-                     96); /* its own policy first */
-    assert_int_equal(block_for(config, "rows=4000,hidden=2048", hot), 512); /* then any */
+    /* never another width */
+    assert_int_equal(block_for(config, "rows=4000,hidden=3072", cold), 128);
+    assert_int_equal(block_for(config, "rows=4000,hidden=4096", cold), -1);
+    /* its own policy first, then any */
+    assert_int_equal(block_for(config, "rows=4096,hidden=3072", hot), 96);
+    assert_int_equal(block_for(config, "rows=4000,hidden=2048", hot), 256);
     config_close(config);
 }
 
@@ -563,12 +563,12 @@ static void missing_configs(void **state) {
     assert_string_equal(config_origin(config), "built-in default");
     assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), -1);
     config_close(config);
-    write_file("sm_90.json", FILE_OF(ENTRY("cold,stream", "rows=1,hidden=3072", "block=192")));
+    write_192("sm_90.json", "");
     config = opened(&h200);
     assert_non_null(strstr(config_origin(config), "sm_90.json"));
     assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 192);
     config_close(config);
-    write_file("sm_0.json", FILE_OF(ENTRY("cold,stream", "rows=1,hidden=3072", "block=192")));
+    write_192("sm_0.json", "");
     config = opened(&cpu); /* the CPU has no architecture */
     assert_string_equal(config_origin(config), "built-in default");
     config_close(config);
@@ -592,7 +592,7 @@ static void malformed_configs(void **state) {
                  {"{\"entries\": 3}", "nvidia-h200.json:1: no array \"entries\""},
                  {"[]", "nvidia-h200.json:1: no array \"entries\""}};
     remove_files();
-    write_file("sm_90.json", FILE_OF(ENTRY("cold,stream", "rows=1,hidden=3072", "block=192")));
+    write_192("sm_90.json", "");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_file("nvidia-h200.json", cases[i].text);
         listen_to_stderr();
@@ -609,31 +609,33 @@ static void malformed_configs(void **state) {
 /* One bad entry is said aloud and costs itself alone. */
 static void malformed_entries(void **state) {
     (void)state;
-    const char *bad[] = {
-        ENTRY("cold,stream", "rows=1,hidden=3072", "blok=64"),
-        ENTRY("cold,stream", "rows=0,hidden=3072", "block=64"),
-        ENTRY("cold,stream", "rows=1,hidden=3072", "block=65"),
-        "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"cold,stream\"}",
-        "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"cold,stream\", "
-        "\"problem\": 5, \"point\": []}"};
+    const struct {
+        const char *rest, *words;
+    } bad[] = {{"\"problem\": \"rows=1\", \"point\": \"blok=64\"", "did you mean 'block'"},
+               {"\"problem\": \"rows=0\", \"point\": \"block=64\"", "rows=0 is outside"},
+               {"\"problem\": \"rows=1\", \"point\": \"block=65\"", "block=65 is not one of"},
+               {"\"problem\": \"rows=1\"", "\"point\""},
+               {"\"problem\": 5, \"point\": \"\"", "\"problem\""}};
     remove_files();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char text[2000];
+        char text[400];
         snprintf(text, sizeof text,
-                 FILE_OF("%s,\n" ENTRY("cold,stream", "rows=9,hidden=3072", "block=192")), bad[i]);
-        write_file("nvidia-h200.json", text);
+                 "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"cold,stream\", %s}",
+                 bad[i].rest);
+        write_192("nvidia-h200.json", text);
         listen_to_stderr();
         struct config *config = opened(&h200);
         int block = block_for(config, "rows=1,hidden=3072", cold);
         const char *said = heard();
-        if (!strstr(said, "entry 1: ")) fail_msg("entry %zu: '%s'", i, said);
+        if (!strstr(said, "entry 1: ") || !strstr(said, bad[i].words))
+            fail_msg("%s: '%s'", bad[i].rest, said);
         assert_int_equal(block, 192);
         config_close(config);
     }
-    /* of another kernel, dtype, or nothing at all: not meant for us */
-    write_file("nvidia-h200.json", FILE_OF("{}, 3, null, {\"kernel\": 4}"));
+    /* of another kernel, or nothing at all: not meant for us */
+    write_192("nvidia-h200.json", "{}, 3, null, {\"kernel\": 4}");
     struct config *config = opened(&h200);
-    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), -1);
+    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 192);
     config_close(config);
 }
 
