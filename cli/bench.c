@@ -58,14 +58,6 @@ struct arguments {
     bool json;
 };
 
-static long long parse_number(struct argp_state *state, const char *text, long long least) {
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    if (*end || end == text || value < least)
-        argp_error(state, "'%s': a whole number of at least %lld was expected", text, least);
-    return value;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
     struct bench_options *o = &a->bench;
@@ -93,7 +85,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->point = arg;
         break;
     case KEY_SAMPLES:
-        o->samples = (int)parse_number(state, arg, 1);
+        o->samples = (int)cli_number(state, arg, 1, 1 << 20);
         break;
     case KEY_QUICK:
         o->quick = true;
@@ -121,7 +113,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         a->json = true;
         break;
     case KEY_SEED:
-        o->seed = (uint64_t)parse_number(state, arg, 0);
+        o->seed = (uint64_t)cli_number(state, arg, 0, INT64_MAX);
         break;
     case ARGP_KEY_ARG:
         if (a->name_count == MAX_KERNELS) argp_error(state, "too many kernels");

@@ -30,10 +30,12 @@ struct arguments {
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
+    char *end;
     switch (key) {
     case KEY_ARCH:
-        a->arch = atoi(arg + (strncmp(arg, "sm_", 3) ? 0 : 3));
-        if (a->arch < 50) argp_error(state, "'%s' is no architecture; sm_75 was expected", arg);
+        a->arch = (int)strtol(arg + (strncmp(arg, "sm_", 3) ? 0 : 3), &end, 10);
+        if (*end || a->arch < 50 || a->arch > 999)
+            argp_error(state, "'%s' is no architecture; sm_75 was expected", arg);
         break;
     case 't':
         a->dtype = dtype_parse(arg);
@@ -46,10 +48,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         a->point = arg;
         break;
     case KEY_SAMPLES:
-        a->samples = atoi(arg);
+        a->samples = (int)cli_number(state, arg, 0, 1 << 20);
         break;
     case KEY_SEED:
-        a->seed = strtoull(arg, NULL, 10);
+        a->seed = (uint64_t)cli_number(state, arg, 0, INT64_MAX);
         break;
     case KEY_KERNELS:
         setenv("FASTINFER_KERNELS", arg, 1);
@@ -70,8 +72,11 @@ static enum status choose_points(const struct arguments *a, const struct kernel 
     struct point *space;
     int total;
     if (a->point) {
+        const char *why = NULL;
         *out = malloc(sizeof **out), *count = 1;
-        return point_parse(kernel, a->point, *out);
+        TRY(point_parse(kernel, a->point, *out));
+        if (kernel->legal(problem, *out, info, &why)) return STATUS_OK;
+        return fail(STATUS_ARGUMENT, "%s: %s is not legal here: %s", kernel->name, a->point, why);
     }
     TRY(space_enumerate(kernel, problem, info, &space, &total));
     enum status status = space_sample(kernel, space, total, 1 + a->samples, a->seed, out, count);
@@ -88,10 +93,15 @@ static enum status build_kernel(struct arguments *a, const struct kernel *kernel
     device_describe_arch(a->arch, &info);
     TRY(problem_parse(kernel, a->problem ? a->problem : "", &problem));
     problem.dtype = a->dtype;
-    TRY(choose_points(a, kernel, &problem, &info, &points, &count));
-    struct build *builds = calloc((size_t)count, sizeof *builds);
-    enum status status = compile_points(kernel, &problem, points, count,
-                                        (struct target){DEVICE_CUDA, a->arch}, builds);
+    if (!(kernel->dtypes >> a->dtype & 1))
+        return a->name_count
+                   ? fail(STATUS_ARGUMENT, "%s has no %s form", kernel->name, dtype_name(a->dtype))
+                   : STATUS_OK;
+    enum status status = choose_points(a, kernel, &problem, &info, &points, &count);
+    struct build *builds = calloc((size_t)count + 1, sizeof *builds);
+    if (!status)
+        status = compile_points(kernel, &problem, points, count,
+                                (struct target){DEVICE_CUDA, a->arch}, builds);
     for (int i = 0; i < count && !status; i++) {
         const struct build *b = &builds[i];
         char text[MAX_TEXT];

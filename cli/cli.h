@@ -13,6 +13,9 @@ int cli_export(int argc, char **argv);
 int cli_plot(int argc, char **argv);
 int cli_build(int argc, char **argv);
 
+struct argp_state;
+/* A whole number from least to most; else the usage error that argp_error() makes of it. */
+long long cli_number(struct argp_state *state, const char *text, long long least, long long most);
 /* Prints "fastinfer: " and the recorded sentence, and gives the exit code of the status. */
 int cli_error(enum status status);
 /* "BENCH": an argp name such that usage reads "fastinfer bench ...". */

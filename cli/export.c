@@ -133,20 +133,20 @@ static enum status write_query(struct store *store, const struct arguments *a, c
     return status ? status : saved;
 }
 
-/* Rounded to what the clock can tell; ceilings' own problems are left out. */
+/* Rounded to what the clock can tell (NULL stays NULL); ceilings' own problems are left out. */
 static const char columns_sql[] =
     "SELECT kernel, dtype, problem, rows, residency, launch, point, status, "
-    "printf('%.3f', median_us) AS median_us, printf('%.3f', mad_us) AS mad_us, "
-    "printf('%.3f', low_us) AS low_us, printf('%.3f', high_us) AS high_us, samples, launches, "
-    "printf('%.1f', gbps) AS gbps, printf('%.1f', ceiling_gbps) AS ceiling_gbps, "
-    "printf('%.2f', percent_of_ceiling) AS percent_of_ceiling, baseline, "
-    "printf('%.3f', baseline_us) AS baseline_us, printf('%.3f', speedup) AS speedup, "
-    "printf('%.3f', fused_us) AS fused_us, printf('%.3f', default_us) AS default_us, "
-    "printf('%.2f', host_us) AS host_us, printf('%.2f', wall_us) AS wall_us, "
-    "printf('%.2f', baseline_wall_us) AS baseline_wall_us, "
-    "printf('%.3f', speedup_with_launch) AS speedup_with_launch, "
-    "printf('%.0f', read_bytes) AS read_bytes, printf('%.0f', write_bytes) AS write_bytes, "
-    "printf('%.0f', flops) AS flops, printf('%.4f', worst_error) AS worst_error, registers, "
+    "round(median_us, 3) AS median_us, round(mad_us, 3) AS mad_us, "
+    "round(low_us, 3) AS low_us, round(high_us, 3) AS high_us, samples, launches, "
+    "round(gbps, 1) AS gbps, round(ceiling_gbps, 1) AS ceiling_gbps, "
+    "round(percent_of_ceiling, 2) AS percent_of_ceiling, baseline, "
+    "round(baseline_us, 3) AS baseline_us, round(speedup, 3) AS speedup, "
+    "round(fused_us, 3) AS fused_us, round(default_us, 3) AS default_us, "
+    "round(host_us, 2) AS host_us, round(wall_us, 2) AS wall_us, "
+    "round(baseline_wall_us, 2) AS baseline_wall_us, "
+    "round(speedup_with_launch, 3) AS speedup_with_launch, "
+    "CAST(read_bytes AS INTEGER) AS read_bytes, CAST(write_bytes AS INTEGER) AS write_bytes, "
+    "CAST(flops AS INTEGER) AS flops, round(worst_error, 4) AS worst_error, registers, "
     "spill_bytes, shared_bytes, blocks_per_sm, sm_mhz, memory_mhz, celsius, watts, device, driver, "
     "\"commit\", dirty, date FROM ";
 

@@ -1,4 +1,6 @@
 /* main.c - finds the verb. */
+#include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,15 @@ char *cli_name(const char *verb) {
     static char name[64];
     snprintf(name, sizeof name, "fastinfer %s", verb);
     return name;
+}
+
+long long cli_number(struct argp_state *state, const char *text, long long least, long long most) {
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (*end || end == text || errno || value < least || value > most)
+        argp_error(state, "'%s': a whole number from %lld to %lld was expected", text, least, most);
+    return value;
 }
 
 static void usage(FILE *out) {

@@ -1,0 +1,116 @@
+// simt_words.cu - kernels that use the words of simt.h one by one, for test_simt.c.
+#include "runtime/simt.h"
+
+// out: (13, 32), one row a word, one warp.
+ENTRY(words)(unsigned *out) {
+    unsigned lane = threadIdx.x, n = 0;
+    auto put = [&](unsigned v) { out[32 * n++ + lane] = v; };
+    put(__shfl_sync(~0u, lane * 3, 7));
+    put(__shfl_sync(~0u, lane * 3, 9, 8));
+    put(__shfl_up_sync(~0u, lane, 3));
+    put(__shfl_up_sync(~0u, lane, 3, 16));
+    put(__shfl_down_sync(~0u, lane, 5));
+    put(__shfl_down_sync(~0u, lane, 5, 8));
+    put(__shfl_xor_sync(~0u, lane, 21));
+    put(__shfl_xor_sync(~0u, lane, 12, 8));
+    put(__ballot_sync(~0u, lane % 3 == 0));
+    put((unsigned)__any_sync(~0u, lane == 31));
+    put((unsigned)__all_sync(~0u, lane < 31));
+    unsigned half_mask = lane < 16 ? 0xffffu : 0xffff0000u, sum = lane;
+    for (unsigned i = 0; i < (lane < 16 ? 1u : 3u); i++) // halves of a warp, out of step
+        sum += __shfl_xor_sync(half_mask, sum, 1u << i);
+    put(sum);
+    put((unsigned)(__shfl_down_sync(~0u, (unsigned long long)lane << 33, 1) >> 33));
+}
+SIMT_EXPORT(words)
+
+ENTRY(wrong_mask)(unsigned *) {
+    if (threadIdx.x < 16) __syncwarp(threadIdx.x % 2 ? 0xffffu : 0xfffeu);
+}
+SIMT_EXPORT(wrong_mask)
+
+ENTRY(wrong_barriers)(unsigned *) {
+    if (threadIdx.x < 32)
+        __syncthreads();
+    else
+        __syncwarp(), simt_grid_sync();
+}
+SIMT_EXPORT(wrong_barriers)
+
+ENTRY(early_return)(unsigned *) {
+    if (threadIdx.x == 3) return;
+    __syncthreads();
+}
+SIMT_EXPORT(early_return)
+
+// Without the barrier a warp may read what another has not written yet.
+ENTRY(race)(unsigned *out) {
+    SHARED(unsigned, cell, [64]);
+    cell[threadIdx.x] = threadIdx.x;
+    out[threadIdx.x] = cell[63 - threadIdx.x];
+}
+SIMT_EXPORT(race)
+
+// Thread 0 waits for the last thread of the grid.
+ENTRY(wait_for_flag)(unsigned *flag) {
+    if (blockIdx.x == 0 && threadIdx.x == 0)
+        while (*(volatile unsigned *)flag == 0) spin_yield();
+    if (blockIdx.x == gridDim.x - 1 && threadIdx.x == blockDim.x - 1) *flag = 7;
+}
+SIMT_EXPORT(wait_for_flag)
+
+ENTRY(wait_for_ever)(unsigned *flag) {
+    while (*(volatile unsigned *)flag != 12345) spin_yield();
+}
+SIMT_EXPORT(wait_for_ever)
+
+// Each lane receives the sum of all lanes' values, in one whole-warp step.
+ENTRY(warp_step)(unsigned *out) {
+    struct {
+        unsigned in, sum;
+    } mine = {threadIdx.x * threadIdx.x, 0};
+    simt_warp(~0u, mine, [](decltype(mine) **lane) {
+        unsigned sum = 0;
+        for (int i = 0; i < 32; i++) sum += lane[i]->in;
+        for (int i = 0; i < 32; i++) lane[i]->sum = sum + (unsigned)i;
+    });
+    out[threadIdx.x] = mine.sum;
+}
+SIMT_EXPORT(warp_step)
+
+static unsigned dig(unsigned depth) {
+    volatile unsigned char room[1024];
+    room[depth % 1024] = (unsigned char)depth;
+    return depth ? dig(depth - 1) + room[depth % 1024] : (__syncwarp(), 0);
+}
+ENTRY(deep)(unsigned *out) { // needs more than a lane's stack, less than a warp's
+    if (threadIdx.x == 20) out[0] = dig(100);
+    __syncwarp();
+}
+SIMT_EXPORT(deep)
+
+// out: (grid * block) each thread's count of threads before it, after a grid-wide barrier.
+ENTRY(grid_wide)(unsigned *out) {
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
+    out[i] = i;
+    simt_grid_sync();
+    unsigned other = out[(i * 7919u + 1) % n];
+    simt_grid_sync();
+    out[i] = other;
+}
+SIMT_EXPORT(grid_wide)
+
+ENTRY(dynamic)(unsigned *out) {
+    SHARED_DYNAMIC(unsigned, tile);
+    out[threadIdx.x] = tile[threadIdx.x]; // poison
+    tile[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    out[32 + threadIdx.x] = tile[31 - threadIdx.x];
+}
+SIMT_EXPORT(dynamic)
+
+extern "C" float test_half_to_float(uint16_t bits) { return half_to_float({bits}); }
+extern "C" uint16_t test_float_to_half(float f) { return float_to_half(f).bits; }
+extern "C" float test_bfloat16_to_float(uint16_t bits) { return bfloat16_to_float({bits}); }
+extern "C" uint16_t test_float_to_bfloat16(float f) { return float_to_bfloat16(f).bits; }
+extern "C" uint32_t test_pack_half2(float lo, float hi) { return pack_half2(lo, hi); }
