@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/export.h"
 #include "harness/store.h"
 
 enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL };
@@ -118,12 +119,12 @@ static enum status save(const char *path, struct sink *sink) {
     return STATUS_OK;
 }
 
-static enum status write_query(struct store *store, const struct arguments *a, const char *folder,
+static enum status write_query(struct store *store, const char *format, const char *folder,
                                const char *name, const char *sql, const char *slug) {
     char path[1200];
     struct sink sink = {0};
-    snprintf(path, sizeof path, "%s/%s.%s", folder, name, a->format);
-    if (!strcmp(a->format, "json"))
+    snprintf(path, sizeof path, "%s/%s.%s", folder, name, format);
+    if (!strcmp(format, "json"))
         sink.json = json_array();
     else if (!(sink.csv = fopen(path, "w")))
         return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
@@ -150,12 +151,23 @@ static const char columns_sql[] =
     "spill_bytes, shared_bytes, blocks_per_sm, sm_mhz, memory_mhz, celsius, watts, device, driver, "
     "\"commit\", dirty, date FROM ";
 
-static enum status write_environment(struct store *store, const struct arguments *a,
-                                     const char *folder, const char *slug) {
-    struct arguments as_json = *a;
-    as_json.format = "json";
+static enum status write_best(struct store *store, const char *format, const char *slug,
+                              const char *folder) {
+    char sql[4096];
+    snprintf(sql, sizeof sql,
+             "%sbest WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER BY kernel, "
+             "dtype, residency, launch, rows, read_bytes, problem",
+             columns_sql);
+    return write_query(store, format, folder, "bench", sql, slug);
+}
+
+enum status export_bench_csv(struct store *store, const char *device_slug, const char *folder) {
+    return write_best(store, "csv", device_slug, folder);
+}
+
+static enum status write_environment(struct store *store, const char *folder, const char *slug) {
     return write_query(
-        store, &as_json, folder, "environment",
+        store, "json", folder, "environment",
         "SELECT run.id AS run, d.name AS device, d.slug AS device_slug, d.kind AS device_kind, "
         "d.arch, d.facts, driver, compiler, baseline, commit_id AS \"commit\", dirty, "
         "started, ended, outcome, command, seed, wall_seconds, compile_seconds, measure_seconds, "
@@ -228,19 +240,15 @@ static enum status export_device(void *context, int columns, const char *const *
     mkdir(e->a->out, 0777);
     if (mkdir(folder, 0777) && errno != EEXIST)
         return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
-    snprintf(sql, sizeof sql,
-             "%sbest WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER BY kernel, "
-             "dtype, residency, launch, rows, read_bytes, problem",
-             columns_sql);
-    TRY(write_query(e->store, e->a, folder, "bench", sql, v[0]));
+    TRY(write_best(e->store, e->a->format, v[0], folder));
     if (e->a->all) {
         snprintf(sql, sizeof sql,
                  "%sresults WHERE device_slug = ? ORDER BY kernel, dtype, residency, launch, rows, "
                  "read_bytes, problem, median_us",
                  columns_sql);
-        TRY(write_query(e->store, e->a, folder, "points", sql, v[0]));
+        TRY(write_query(e->store, e->a->format, folder, "points", sql, v[0]));
     }
-    TRY(write_environment(e->store, e->a, folder, v[0]));
+    TRY(write_environment(e->store, folder, v[0]));
     return e->a->configs ? write_config(e->store, e->a, v[0]) : STATUS_OK;
 }
 

@@ -37,14 +37,13 @@ set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256, "1k" 1024, "4k" 4096, "16k
 if (across == 3) { set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536) }
 set yrange [0:highest * 1.08]
 set format y (highest < 10000 && highest >= 10 ? "%.0f" : "%g")
-set key top left Left reverse samplen 2.2 spacing 0.95
-set label 1 sprintf("Bandwidth over least bytes: %s, caches cold; dashes: the ceiling, a tuned stream", dtype) \
-    at screen 0.5, screen 1 center offset 0, -0.9 noenhanced font ",15"
-set label 2 "GB/s" at screen 0.012, screen 1 left offset 0, -2.6 textcolor rgb ink
-set label 3 "rows" at screen 0.5, screen (bottom - 48) / height center textcolor rgb ink
-
+set key bottom right Right samplen 1.6 spacing 0.9 font ",12"
 do for [form in "svg png"] {
     eval draw(form, height)
+    set label 1 sprintf("Bandwidth over least bytes: %s, caches cold; dashes: the ceiling, a tuned stream", dtype) \
+        at screen 0.5, screen 1 center offset 0, -0.9 noenhanced font ",15"
+    set label 2 "GB/s" at screen 0.012, screen 1 left offset 0, -2.6 textcolor rgb ink
+    set label 3 "rows" at screen 0.5, screen (bottom - 48) / height center textcolor rgb ink
     set multiplot
     do for [p = 1:panels] {
         kernel = word(kernels, p)

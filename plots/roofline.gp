@@ -46,7 +46,7 @@ set xrange [left:right]
 set yrange [low / 2:right * roof * 30]
 set format y (low > 1e-3 ? "%g" : "%.0e")
 set xtics (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
-set lmargin 9
+set lmargin 11
 set rmargin 3
 set tmargin 2.4
 set bmargin foot + 0.4
@@ -54,7 +54,7 @@ set xlabel "operations a byte (least bytes)" offset 0, 0.3
 set ylabel "GFLOP/s"
 set title sprintf("Roofline: every problem's best point, %s, caches cold", dtype)
 set key top left Left reverse samplen 1.5 maxrows 4 width 1
-set label 1 rates(roof) . " GB/s, the best stream" at right, roof * right right offset -1, 1.1
+set label 1 sprintf("%.0f", roof) . " GB/s, the best stream" at right, roof * right right offset -1, 1.1
 
 do for [form in "svg png"] {
     eval draw(form, 620)

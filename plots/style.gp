@@ -2,7 +2,7 @@
 #
 # A picture is made by hand with
 #   gnuplot -e "csv='results/nvidia-h200/bench.csv'; out='results/nvidia-h200/plots'" speedup.gp
-# (dtype='bf16' besides, for another than f16). Its script sets `script`, its name, and `needs`, the
+# (dtype='bf16' besides, for another than fp16). Its script sets `script`, its name, and `needs`, the
 # columns it reads, and loads this file, which leaves
 #   n, cell(i, name), number(i, name)  the rows of that dtype timed cold, launch by launch; number()
 #                                      is NaN where the field is empty
@@ -54,7 +54,7 @@ stats table using (see(strcol("dtype"), strcol("device")), \
     nooutput
 set datafile nocolumnheaders
 if (devices > 1) { eval refuse(2, csv . ": holds several devices; one was expected") }
-if (dtype eq "") { dtype = strstrt(" " . dtypes . " ", " f16 ") ? "f16" : word(dtypes, 1) }
+if (dtype eq "") { dtype = strstrt(" " . dtypes . " ", " fp16 ") ? "fp16" : word(dtypes, 1) }
 n = total
 column_of(name) = sum [k = 1:fields] (word(needs, k) eq name ? k : 0)
 cell(i, name) = field[(i - 1) * fields + column_of(name)]
@@ -69,7 +69,7 @@ first(s) = (comma = strstrt(s, ","), comma ? s[1:comma - 1] : s)
 size_in(p, name) = first(after(p, name))
 extra(p) = (size_in(p, "head_dim") eq "" || size_in(p, "head_dim") eq "128" \
                ? "" : " x" . size_in(p, "head_dim")) \
-    . (size_in(p, "adjacent") eq "1" ? " adjacent" : "") . (size_in(p, "packed") eq "1" ? " packed" : "")
+    . (size_in(p, "adjacent") eq "1" ? " adj" : "") . (size_in(p, "packed") eq "1" ? " packed" : "")
 size_of(p) = size_in(p, "q_heads") ne "" ? size_in(p, "q_heads") . "/" . size_in(p, "kv_heads") \
     : size_in(p, "kv_heads") ne "" ? size_in(p, "kv_heads") \
     : size_in(p, "hidden") ne "" ? size_in(p, "hidden") \

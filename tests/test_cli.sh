@@ -285,6 +285,8 @@ interrupt() {
     verdict "$1: no process is left" $?
     is_sound "$1: the database is sound" "$2"
     says "$1: the run says so" "$2" 'SELECT outcome FROM run' interrupted
+    says "$1: no worker took it for itself" "$2" \
+        "SELECT COUNT(*) FROM measurement WHERE status <> 'ok'" 0
 }
 
 interrupt 'interrupted' stopped.db process

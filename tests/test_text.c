@@ -399,31 +399,46 @@ static void every_default_is_legal(void **state) {
             }
 }
 
+static int shared_values(const struct kernel *kernel, const struct point *a,
+                         const struct point *b) {
+    int same = 0;
+    for (int t = 0; t < kernel->tunable_count; t++) same += a->value[t] == b->value[t];
+    return same;
+}
+
+/* Where the built-in default is not legal: the legal point that shares most values with it. */
+static void nearest_default(const char *name, const char *text) {
+    const struct kernel *kernel = named(name);
+    struct problem problem;
+    struct point point, *space, built_in = point_default(kernel);
+    int count, most = 0;
+    good(problem_parse(kernel, text, &problem));
+    if (kernel->legal(&problem, &built_in, &h200, NULL))
+        fail_msg("%s %s: the built-in default is legal", name, text);
+    good(space_default(kernel, &problem, &h200, &point));
+    assert_true(kernel->legal(&problem, &point, &h200, NULL));
+    good(space_enumerate(kernel, &problem, &h200, &space, &count));
+    for (int i = 0; i < count; i++)
+        if (shared_values(kernel, &space[i], &built_in) > most)
+            most = shared_values(kernel, &space[i], &built_in);
+    free(space);
+    assert_int_equal(shared_values(kernel, &point, &built_in), most);
+}
+
 static void a_default_that_is_not_legal(void **state) {
     (void)state;
     const struct kernel *kernel = named("rmsnorm");
     struct problem problem;
-    struct point point, built_in = point_default(kernel);
+    struct point point = point_default(kernel);
     const char *why = NULL;
     /* a row of 18 elements: 16-byte vectors do not fit */
     good(problem_parse(kernel, "rows=3,hidden=18", &problem));
-    assert_false(kernel->legal(&problem, &built_in, &h200, &why));
+    assert_false(kernel->legal(&problem, &point, &h200, &why));
     assert_string_equal(why, "hidden is no multiple of the vector");
-    good(space_default(kernel, &problem, &h200, &point));
-    assert_true(kernel->legal(&problem, &point, &h200, NULL));
-    /* the one that shares most with the built-in default */
-    struct point *space;
-    int count, most = 0, shared = 0;
-    good(space_enumerate(kernel, &problem, &h200, &space, &count));
-    for (int i = 0; i < count; i++) {
-        int same = 0;
-        for (int t = 0; t < kernel->tunable_count; t++)
-            same += space[i].value[t] == built_in.value[t];
-        if (same > most) most = same;
-    }
-    for (int t = 0; t < kernel->tunable_count; t++) shared += point.value[t] == built_in.value[t];
-    assert_int_equal(shared, most);
-    free(space);
+    nearest_default("rmsnorm", "rows=3,hidden=18");
+    nearest_default("rmsnorm", "rows=3,hidden=3076");
+    nearest_default("add_rmsnorm", "rows=3,hidden=65530");
+    nearest_default("swiglu", "rows=3,width=8190,packed=1");
     /* none at all */
     good(problem_parse(named("stream"), "read_bytes=8,write_bytes=8", &problem));
     says(space_default(named("stream"), &problem, &h200, &point), STATUS_ARGUMENT,

@@ -1,0 +1,10 @@
+/* export.h - what other verbs use of the export. */
+#ifndef FASTINFER_CLI_EXPORT_H
+#define FASTINFER_CLI_EXPORT_H
+
+#include "harness/store.h"
+
+/* Writes FOLDER/bench.csv: the best point of every problem and policy of a device. */
+enum status export_bench_csv(struct store *store, const char *device_slug, const char *folder);
+
+#endif
