@@ -1,8 +1,8 @@
 /* baseline.h - the C ABI between the harness and a plugin that runs someone else's kernels.
  *
- * A plugin is a shared object that exports the function `fastinfer_baseline`, which returns one of these. It is loaded
- * at run time; nothing of it is linked. Every function returns 0, or -1 with a sentence in
- * error(). Calls come from one thread.
+ * A plugin is a shared object that exports the function `fastinfer_baseline`, which returns one of
+ * these. It is loaded at run time; nothing of it is linked. Every function returns 0, or -1 with a
+ * sentence in error(). Calls come from one thread.
  */
 #ifndef FASTINFER_BASELINE_H
 #define FASTINFER_BASELINE_H
@@ -17,7 +17,7 @@ enum { BASELINE_VERSION = 1, BASELINE_TENSORS = 12, BASELINE_SIZES = 12 };
 
 /* A buffer of the harness, in the order of the kernel's arguments; the plugin makes no copy. */
 struct baseline_tensor {
-    void *data;       /* device memory of the harness (host memory on the CPU device) */
+    void *data;        /* device memory of the harness (host memory on the CPU device) */
     const char *dtype; /* "fp16", "bf16", "fp32", "int32", "uint8" */
     int64_t elements;
 };

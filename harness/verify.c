@@ -205,7 +205,7 @@ static enum status device_judge(struct subject *s, struct checker *c, struct ver
     return fail(STATUS_INCORRECT, "%s", verdict->reason);
 }
 
-static enum status verify_device(struct subject *s, struct verdict *verdict) {
+enum status verify_device(struct subject *s, struct verdict *verdict) {
     struct device *device = s->support->device;
     struct checker checker = {0};
     struct build build;

@@ -42,8 +42,17 @@ static struct limits limits_from_json(const json_t *json) {
     X(arch)                                                                                        \
     X(sms)                                                                                         \
     X(threads_per_sm)                                                                              \
-    X(threads_per_block) X(registers_per_sm) X(shared_per_block) X(shared_per_sm) X(l2_bytes)      \
-        X(memory_bytes) X(clock_khz) X(memory_clock_khz) X(bus_bits) X(ecc) X(driver_version)
+    X(threads_per_block)                                                                           \
+    X(registers_per_sm)                                                                            \
+    X(shared_per_block)                                                                            \
+    X(shared_per_sm)                                                                               \
+    X(l2_bytes)                                                                                    \
+    X(memory_bytes)                                                                                \
+    X(clock_khz)                                                                                   \
+    X(memory_clock_khz)                                                                            \
+    X(bus_bits)                                                                                    \
+    X(ecc)                                                                                         \
+    X(driver_version)
 
 json_t *info_to_json(const struct device_info *info) {
     json_t *json =

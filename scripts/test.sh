@@ -49,7 +49,7 @@ check() {
     begun=$SECONDS
     "$@" >"$log" 2>&1
     code=$?
-    if [ $code -eq 0 ]; then echo "ok 1 - $name" >>"$log"; else echo "not ok 1 - $name" >>"$log"; tail -20 "$log"; fi
+    if [ $code -eq 0 ]; then echo "ok 1 - $name" >>"$log"; else echo "not ok 1 - $name" >>"$log"; head -20 "$log"; fi
     note "$name" "$log" $code
 }
 
@@ -75,7 +75,9 @@ for test in build/release/tests/test_*; do
     program "$name" "$test"
 done
 check "floors" sh tests/test_floors.sh
-program "command line" sh tests/test_cli.sh build/release/fastinfer
+scratch=$(mktemp -d)
+program "command line" sh tests/test_cli.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
 check "README is what results/ say" python3 scripts/readme.py --check
 check "links of README and docs" python3 scripts/check-links.py
 
