@@ -168,10 +168,11 @@ int cli_bench(int argc, char **argv) {
         .bench = {.device = "auto", .baselines = true, .seed = 1, .db = "results/fastinfer.db"}};
     struct store *store;
     struct bench_outcome outcome;
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i++) { /* for the record, without the folders of this machine */
         size_t n = strlen(a.bench.command);
+        const char *slash = strrchr(argv[i], '/');
         snprintf(a.bench.command + n, sizeof a.bench.command - n, "%s%s", i > 1 ? " " : "",
-                 argv[i]);
+                 slash ? slash + 1 : argv[i]);
     }
     argv[0] = cli_name("bench");
     argp_err_exit_status = 2;

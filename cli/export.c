@@ -9,7 +9,7 @@
 
 #include "cli/cli.h"
 #include "cli/export.h"
-#include "harness/store.h"
+#include "harness/show.h"
 
 enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL };
 static const struct argp_option options[] = {
@@ -80,13 +80,6 @@ static void csv_field(FILE *out, const char *text) {
     fputc('"', out);
 }
 
-static json_t *json_field(const char *text) {
-    char *end;
-    if (!text) return json_null();
-    double number = strtod(text, &end);
-    return *text && !*end ? json_real(number) : json_string(text);
-}
-
 static enum status take_row(void *context, int columns, const char *const *names,
                             const char *const *values) {
     struct sink *sink = context;
@@ -97,7 +90,7 @@ static enum status take_row(void *context, int columns, const char *const *names
     for (int i = 0; i < columns; i++) {
         if (sink->csv && i) fputc(',', sink->csv);
         if (sink->csv) csv_field(sink->csv, values[i]);
-        if (row) json_object_set_new(row, names[i], json_field(values[i]));
+        if (row) json_object_set_new(row, names[i], show_value(names[i], values[i]));
     }
     if (row) json_array_append_new(sink->json, row);
     sink->rows++;
@@ -268,8 +261,11 @@ int cli_export(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     enum status status = store_open_readonly(a.db, &exporting.store);
     if (!status)
-        status = store_query(exporting.store, "SELECT slug FROM device ORDER BY id", NULL, 0,
-                             &exporting, export_device);
+        status =
+            store_query(exporting.store,
+                        "SELECT slug FROM device d WHERE EXISTS (SELECT 1 FROM measurement m "
+                        "JOIN run ON run.id = m.run_id WHERE run.device_id = d.id) ORDER BY id",
+                        NULL, 0, &exporting, export_device);
     if (!status && !exporting.devices)
         status = fail(STATUS_ARGUMENT, "%s: nothing measured%s%s yet", a.db, a.device ? " on " : "",
                       a.device ? a.device : "");

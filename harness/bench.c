@@ -565,6 +565,8 @@ enum status bench_run(const struct bench_options *options, struct store *store,
                                                         : "ok");
         if (!status) status = ended;
     }
+    for (int i = 0; i < b.pool.count; i++) /* where an error ended the run: what was under way */
+        if (b.pool.worker[i].busy) free(b.pool.worker[i].job);
     pool_close(&b.pool);
     bench_plan_free(&b.plan);
     sigaction(SIGINT, &before, NULL);

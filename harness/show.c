@@ -74,17 +74,23 @@ struct array {
     json_t *rows;
 };
 
+json_t *show_value(const char *column, const char *text) {
+    static const char *const words[] = {"commit",    "driver",  "compiler", "baseline", "torch",
+                                        "code_hash", "command", "point",    "problem"};
+    char *end;
+    if (!text) return json_null();
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(column, words[i])) return json_string(text);
+    double real = strtod(text, &end);
+    if (!*text || *end) return json_string(text);
+    return strpbrk(text, ".eE") ? json_real(real) : json_integer((json_int_t)atoll(text));
+}
+
 static enum status append_row(void *context, int columns, const char *const *names,
                               const char *const *values) {
     json_t *row = json_object();
-    for (int i = 0; i < columns; i++) {
-        char *end = NULL;
-        double real = values[i] ? strtod(values[i], &end) : 0;
-        json_t *value = !values[i]                   ? json_null()
-                        : *values[i] && end && !*end ? json_real(real)
-                                                     : json_string(values[i]);
-        json_object_set_new(row, names[i], value);
-    }
+    for (int i = 0; i < columns; i++)
+        json_object_set_new(row, names[i], show_value(names[i], values[i]));
     json_array_append_new(((struct array *)context)->rows, row);
     return STATUS_OK;
 }

@@ -2,9 +2,13 @@
 #ifndef FASTINFER_SHOW_H
 #define FASTINFER_SHOW_H
 
+#include <jansson.h>
 #include <stdio.h>
 
 #include "harness/store.h"
+
+/* A column's text as JSON: numbers are numbers, but for columns that only may look like one. */
+json_t *show_value(const char *column, const char *text);
 
 /* A table a kernel: the best point of every problem and policy among what one run measured on a
  * device, or with run 0 all of them. */

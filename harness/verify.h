@@ -14,7 +14,7 @@ struct verdict {
  * reference: on the host up to HOST_ELEMENTS outputs, else by the kernel's own `check` entry on
  * the device. There too a second run must give the same bits. STATUS_OK, or INCORRECT,
  * NONDETERMINISTIC, LAUNCH, ... with the sentence in fail_message() and verdict->reason. */
-enum { HOST_ELEMENTS = 1 << 20 };
+enum { HOST_ELEMENTS = 1 << 18 };
 enum status verify_variant(struct subject *subject, const struct variant *variant,
                            struct verdict *verdict);
 

@@ -1,18 +1,21 @@
 # bandwidth.gp - least bytes a second against rows, a panel a kernel; style.gp says how to run it
 script = "bandwidth"
 folder = ARG0[1:strstrt(ARG0, "bandwidth.gp") - 1]
-needs = "ceiling_gbps"
+needs = "percent_of_ceiling"
 load folder . "style.gp"
 
 shown(i, kernel) = drawn(i) && cell(i, "kernel") eq kernel && is_number(number(i, "rows"))
+points(s, kernel) = sum [k = 1:n] (shown(k, kernel) && shape(k) eq s)
 array titles[n]
 known(s) = sum [k = 1:lines] (titles[k] eq s)
+ceiling(i) = 100 * gbps(i) / number(i, "percent_of_ceiling") # nan where there is none
 highest = 0
+most_rows = 1
 do for [i = 1:n] {
     if (drawn(i) && is_number(number(i, "rows"))) {
-        do for [name in "gbps ceiling_gbps"] {
-            if (is_number(number(i, name)) && number(i, name) > highest) { highest = number(i, name) }
-        }
+        highest = gbps(i) > highest ? gbps(i) : highest
+        if (ceiling(i) > highest) { highest = ceiling(i) }
+        if (number(i, "rows") > most_rows) { most_rows = number(i, "rows") }
     }
 }
 if (highest == 0) { eval refuse(3, csv . ": no kernel with rows was measured") }
@@ -24,20 +27,20 @@ height = down < 3 ? 620 : 250 * down + 120
 # the picture's margins and a panel's own, in pixels
 left = 92.
 right = 24.
-top = 76.
+top = 92.
 bottom = 66. + 23 * caption_lines
 gap_x = 26.
-gap_y = 62.
+gap_y = 72.
 panel_width = (1000 - left - right - gap_x * (across - 1)) / across
 panel_height = (height - top - bottom - gap_y * (down - 1)) / down
 
 set logscale x 2
-set xrange [0.7:32768 * 1.2]
-set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256, "1k" 1024, "4k" 4096, "16k" 16384)
-if (across == 3) { set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536) }
+set xrange [0.7:most_rows * 1.6]
+set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536, "1M" 1048576)
 set yrange [0:highest * 1.08]
-set format y (highest < 10000 && highest >= 10 ? "%.0f" : "%g")
-set key bottom right Right samplen 1.6 spacing 0.9 font ",12"
+set key top left Left reverse samplen 2.2 spacing 0.95
+heading = sprintf("Bandwidth over least bytes: %s, caches cold; grey dashes: the ceiling, a tuned stream", dtype)
+
 do for [form in "svg png"] {
     eval draw(form, height)
     set label 1 sprintf("Bandwidth over least bytes: %s, caches cold; dashes: the ceiling, a tuned stream", dtype) \
@@ -58,17 +61,18 @@ do for [form in "svg png"] {
         set format y (column_p ? "" : highest >= 10 ? "%.0f" : "%g")
         set title kernel . (what(kernel) eq "" ? "" : ", by " . what(kernel)) noenhanced offset 0, -0.7
 
-        # a block of $lines for each shape, named in titles
+        # a block of $lines for each shape, named in titles; a lone point is no line, unless all are
+        least = (sum [i = 1:n] (shown(i, kernel) && points(shape(i), kernel) > 1)) ? 2 : 1
         lines = 0
         do for [i = 1:n] {
-            if (shown(i, kernel) && !known(shape(i))) { lines = lines + 1; titles[lines] = shape(i) }
+            if (shown(i, kernel) && points(shape(i), kernel) >= least && !known(shape(i))) { lines = lines + 1; titles[lines] = shape(i) }
         }
         set print $lines
         do for [k = 1:lines] {
             do for [i = 1:n] {
                 if (shown(i, kernel) && shape(i) eq titles[k]) {
-                    print sprintf("%g\t%g\t%g", number(i, "rows"), number(i, "gbps"), \
-                                  number(i, "ceiling_gbps"))
+                    print sprintf("%g\t%g\t%g", number(i, "rows"), gbps(i), \
+                                  ceiling(i))
                 }
             }
             print ""

@@ -2,12 +2,12 @@
 # to run it
 script = "roofline"
 folder = ARG0[1:strstrt(ARG0, "roofline.gp") - 1]
-needs = "read_bytes write_bytes flops median_us ceiling_gbps"
+needs = "flops percent_of_ceiling"
 load folder . "style.gp"
 
 # The roof is the best stream timed: of its own rows, and of those that ran beside the kernels.
 roof = 0
-stream_of(i) = cell(i, "kernel") eq "stream" ? number(i, "gbps") : number(i, "ceiling_gbps")
+stream_of(i) = cell(i, "kernel") eq "stream" ? gbps(i) : 100 * gbps(i) / number(i, "percent_of_ceiling")
 intensity(i) = number(i, "flops") / (number(i, "read_bytes") + number(i, "write_bytes"))
 gflops(i) = number(i, "flops") / number(i, "median_us") / 1e3
 left = 1e30
@@ -29,7 +29,7 @@ do for [k = 1:words(kernels)] {
             if (intensity(i) < left) { left = intensity(i) }
             if (intensity(i) > right) { right = intensity(i) }
             if (gflops(i) < low) { low = gflops(i) }
-            share = 100 * number(i, "gbps") / roof
+            share = 100 * gbps(i) / roof
             if (share > best[k]) { best[k] = share }
         }
     }
@@ -48,11 +48,11 @@ set format y (low > 1e-3 ? "%g" : "%.0e")
 set xtics (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 set lmargin 11
 set rmargin 3
-set tmargin 2.4
+set tmargin 3
 set bmargin foot + 0.4
 set xlabel "operations a byte (least bytes)" offset 0, 0.3
 set ylabel "GFLOP/s"
-set title sprintf("Roofline: every problem's best point, %s, caches cold", dtype)
+heading = sprintf("Roofline: every problem's best point, %s, caches cold", dtype)
 set key top left Left reverse samplen 1.5 maxrows 4 width 1
 set label 1 sprintf("%.0f", roof) . " GB/s, the best stream" at right, roof * right right offset -1, 1.1
 
@@ -60,6 +60,6 @@ do for [form in "svg png"] {
     eval draw(form, 620)
     plot [left:right] roof * x with lines lw 3 lc rgb "#000000" dt 1 title "what memory allows", \
          for [k = 1:words(kernels)] $points index k - 1 using 1:2 with points lt k ps 1.5 \
-             title sprintf("%s, best %.0f%%", word(kernels, k), best[k])
+             title sprintf("%s, best %.0f%% of it", word(kernels, k), best[k])
     unset output
 }

@@ -1,84 +1,106 @@
 # speedup.gp - device time of HuggingFace eager over that of the best point; style.gp says how to run
+# it
 script = "speedup"
 folder = ARG0[1:strstrt(ARG0, "speedup.gp") - 1]
-needs = "baseline baseline_us speedup fused_us"
+needs = "baseline baseline_us fused_us"
 load folder . "style.gp"
 
-compared(i) = drawn(i) && cell(i, "baseline") eq "hf_eager" && is_number(number(i, "speedup"))
+compared(i) = drawn(i) && cell(i, "baseline") eq "hf_eager" && is_number(number(i, "baseline_us"))
 rows = 0
 do for [i = 1:n] {
     if (compared(i) && rows != 4096) {
-        rows = number(i, "rows") == 4096 ? 4096 : number(i, "rows") > rows ? number(i, "rows") : rows
+        rows = number(i, "rows") == 4096 || number(i, "rows") > rows ? number(i, "rows") : rows
     }
 }
-if (rows == 0) { eval refuse(3, csv . ": nothing was compared with HuggingFace eager; make torch adds it") }
+if (rows == 0) { eval refuse(3, csv . ": nothing was compared with HuggingFace eager; 'make torch' adds PyTorch") }
+shown(i, kernel) = drawn(i) && cell(i, "kernel") eq kernel && number(i, "rows") == rows
+speedup(i) = number(i, "baseline_us") / number(i, "median_us")
+fused(i) = number(i, "baseline_us") / number(i, "fused_us")
 
-# a bar a problem, a gap a kernel, downwards
-y = 0
-highest = 1
-lowest = 1
-fused = 0
-unset key
+highest = 1.
+lowest = 1.
+any_fused = 0
+do for [i = 1:n] {
+    if (compared(i) && number(i, "rows") == rows) {
+        highest = speedup(i) > highest ? speedup(i) : highest
+        lowest = speedup(i) < lowest ? speedup(i) : lowest
+        if (is_number(fused(i))) {
+            any_fused = 1
+            highest = fused(i) > highest ? fused(i) : highest
+            lowest = fused(i) < lowest ? fused(i) : lowest
+        }
+    }
+}
+# Lengths compare on a linear axis; where all would be slivers beside 1, ratios do on a log axis.
+ratio = lowest < 0.1 || highest > 100
+from = ratio ? 1. : 0.
+
+# Downwards a bar a problem, a gap a kernel; $bars holds y and the end, $marks torch's fused op.
+set print $bars
+print "# y, speedup"
+set print $marks
+print "# y, speedup of the fused op"
+set print
 set ytics () scale 0 noenhanced
+y = 0
 do for [kernel in kernels] {
-    set label kernel at screen 0.012, first y left noenhanced font ",15"
-    set label what(kernel) at screen 0.03, first y + 1 left textcolor rgb ink
-    set print $bars append
+    bars = 0
     do for [i = 1:n] {
-        if (drawn(i) && cell(i, "kernel") eq kernel && number(i, "rows") == rows) {
-            bar = compared(i) ? number(i, "speedup") : NaN
-            mark = compared(i) ? number(i, "baseline_us") / number(i, "fused_us") : NaN
+        if (shown(i, kernel)) {
             set ytics add (shape(i) y)
-            # the label stands behind what reaches furthest: column 5
-            reach = is_number(mark) && is_number(bar) && mark > bar ? mark : bar
-            print sprintf("%g\t%g\t%g\t%s\t%g", y, bar, mark, is_number(bar) ? rates(bar) : "no baseline", \
-                          is_number(reach) ? reach : 0)
-            if (is_number(bar) && bar > highest) { highest = bar }
-            if (is_number(bar) && bar < lowest) { lowest = bar }
-            if (is_number(mark)) { fused = 1; if (mark > highest) { highest = mark } }
+            end = compared(i) ? speedup(i) : from
+            words_of_bar = compared(i) ? rates(end) : "no baseline"
+            set print $bars append
+            print sprintf("%g\t%g", y, end)
+            if (compared(i) && is_number(fused(i))) {
+                set print $marks append
+                print sprintf("%g\t%g", y, fused(i))
+                if (fused(i) > end) { end = fused(i) }
+            }
+            set print
+            if (end < 1 && ratio) {
+                set label words_of_bar at end, y right offset -0.9, 0
+            } else {
+                set label words_of_bar at end, y left offset 0.9, 0
+            }
+            if (bars == 0) {
+                set label kernel at screen 0.012, first y left noenhanced
+                set label what(kernel) at screen 0.012, first y left offset 1.6, -1.15 textcolor rgb ink
+            }
+            bars = bars + 1
             y = y + 1
         }
     }
-    set print
-    y = y + 0.7
+    if (bars) { y = y + 0.7 }
 }
 
-# Lengths compare on a linear axis; where all would be slivers beside 1, ratios do on a log axis.
-ratio = lowest < 0.1 || highest > 100
-from = ratio ? 1 : 0
-end_of(reach) = reach > 0 ? reach : from
-is_left(bar) = ratio && bar < 1
-height = y * 25 + 150 < 620 ? 620 : int(y * 25 + 150)
+height = y * 25 + 160 < 620 ? 620 : int(y * 25 + 160)
 set yrange [y - 0.9:-0.7]
 if (ratio) {
     set logscale x
-    set xrange [lowest / 6.:highest * 6]
+    set xrange [lowest < 1 ? lowest / 4. : 0.7:highest * 3]
     set format x "%g"
 } else {
-    set xrange [0:highest * 1.12]
+    set xrange [0:highest * 1.1]
 }
 set border 1
 set grid noytics
 set lmargin 33
 set rmargin 3
-set tmargin 3.4
+set tmargin 4.2
 set bmargin foot
 set xlabel "times as fast as HuggingFace eager (device time)" offset 0, 0.3
-set title sprintf("Speedup over HuggingFace eager: %d rows, %s, caches cold", rows, dtype) \
-    offset 0, 0.9
+heading = sprintf("Speedup over HuggingFace eager: %d rows, %s, caches cold", rows, dtype)
 set style fill solid 1 border rgb "#003F63"
-set arrow 1 from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb "#000000" dt (6, 4) front
-set label 99 "eager" at 1, graph 1 center offset 0, 0.5
-if (fused) {
-    set key at graph 1, graph 1.01 right bottom horizontal samplen 1
-}
+set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb "#000000" dt (6, 4) front
+set label "eager" at 1, graph 1 center offset 0, 0.6
+set key at graph 1, graph 1 right bottom horizontal samplen 1 Left reverse
 
 do for [form in "svg png"] {
     eval draw(form, height)
     plot $bars using (from):1:(from):2:($1 - 0.4):($1 + 0.4) with boxxyerror lt 1 lw 1 notitle, \
-         $bars using 3:1 with points pt 13 ps 2.1 lc rgb "#000000" notitle, \
-         $bars using 3:1 with points pt 13 ps 1.5 lc rgb "#E69F00" title (fused ? "torch's fused op" : ""), \
-         $bars using (is_left($2) ? NaN : end_of($5)):1:4 with labels left offset 0.9, 0 notitle, \
-         $bars using (is_left($2) ? $2 : NaN):1:4 with labels right offset -0.9, 0 notitle
+         $marks using 2:1 with points pt 13 ps 2.2 lc rgb "#000000" notitle, \
+         $marks using 2:1 with points pt 13 ps 1.5 lc rgb "#E69F00" \
+             title (any_fused ? "torch's fused op" : "")
     unset output
 }

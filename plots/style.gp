@@ -7,7 +7,7 @@
 #   n, cell(i, name), number(i, name)  the rows of that dtype timed cold, launch by launch; number()
 #                                      is NaN where the field is empty
 #   shape(i), kernels                  "3072", "24/8"; the kernels in their order
-#   draw(form, height), caption, ...   the look
+#   draw(form, height), heading, ...   the look
 # Exit codes: 2 the file is not what was expected, 3 it is, but holds nothing for this picture.
 set encoding utf8
 # print "..." inside eval: no double quotes in the sentence
@@ -25,7 +25,8 @@ if (system("test -r " . shell_word(csv) . " && echo yes") ne "yes") { eval refus
 table = "< awk -F'\"' -v OFS= '{ for (i = 1; i <= NF; i += 2) gsub(/,/, \"\\t\", $i); print }' " \
         . shell_word(csv)
 set datafile separator "\t"
-needs = "kernel dtype problem rows residency launch gbps device driver commit dirty date " . needs
+needs = "kernel dtype problem rows residency launch median_us read_bytes write_bytes device driver " \
+        . "commit dirty date " . needs
 fields = words(needs)
 
 header = system("head -n 1 " . shell_word(csv))
@@ -61,6 +62,8 @@ cell(i, name) = field[(i - 1) * fields + column_of(name)]
 number(i, name) = cell(i, name) eq "" ? NaN : real(cell(i, name))
 drawn(i) = cell(i, "dtype") eq dtype
 is_number(x) = x == x
+# the columns gbps and ceiling_gbps have one decimal: too few for the CPU device
+gbps(i) = (number(i, "read_bytes") + number(i, "write_bytes")) / number(i, "median_us") / 1e3
 
 # "24/8" of "rows=4096,q_heads=24,kv_heads=8,...": what tells problems of a kernel apart
 after(p, name) = (at = strstrt("," . p, "," . name . "="), \
@@ -123,12 +126,16 @@ set key noenhanced
 unset mxtics
 unset mytics
 
-# Commands for eval: opens OUT/<script>.<form>, 1000 wide. The caption goes at the foot.
+# Commands for eval: opens OUT/<script>.<form>, 1000 wide, with `heading` above, the caption below.
+heading = ""
 terminal(form, height) = form eq "svg" \
     ? sprintf("set terminal svg size 1000,%d dynamic font 'sans-serif,18' background '#ffffff'", height) \
     : sprintf("set terminal pngcairo size 1000,%d font 'Sans,14' background '#ffffff'", height)
 draw(form, height) = terminal(form, height) . sprintf("; system(\"mkdir -p '%s'\")", out) \
-    . sprintf("; set output '%s/%s.%s'; set label 100 caption at screen 0.012, ", out, script, form) \
-    . sprintf("screen %f left noenhanced textcolor rgb ink", (12. + 23 * (caption_lines - 1)) / height)
+    . sprintf("; set output '%s/%s.%s'", out, script, form) \
+    . sprintf("; set label 100 caption at screen 0.012, screen %f left noenhanced textcolor rgb ink", \
+              (14. + 22 * (caption_lines - 1)) / height) \
+    . sprintf("; set label 101 heading at screen 0.5, screen %f center noenhanced", \
+              1 - 20. / height)
 foot = 3.2 + 1.2 * caption_lines # the bottom margin, in lines, for tics, label and caption
-rates(x) = x >= 10 ? sprintf("%.1f", x) : x >= 0.1 ? sprintf("%.2f", x) : sprintf("%.2g", x)
+rates(x) = x >= 100 ? sprintf("%.0f", x) : x >= 10 ? sprintf("%.1f", x) : x >= 0.1 ? sprintf("%.2f", x) : sprintf("%.2g", x)

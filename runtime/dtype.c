@@ -3,6 +3,7 @@
 #include "runtime/kernel.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 static const struct {
@@ -38,12 +39,23 @@ double dtype_floor(enum dtype dtype) {
     return dtype <= DTYPE_F32 ? 0x1p-126 : 0;
 }
 
-static double half_value(uint16_t bits) {
+static double decode_half(uint16_t bits) {
     int exponent = bits >> 10 & 31, fraction = bits & 1023;
     double value = exponent == 31 ? (fraction ? NAN : INFINITY)
                                   : ldexp(exponent ? 1024 + fraction : fraction,
                                           (exponent ? exponent : 1) - 25);
     return bits & 0x8000 ? -value : value;
+}
+
+/* Every half there is: references and judgements decode millions of them. */
+static double half_table[1 << 16];
+static void fill_half_table(void) {
+    for (uint32_t bits = 0; bits < 1 << 16; bits++) half_table[bits] = decode_half((uint16_t)bits);
+}
+static double half_value(uint16_t bits) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, fill_half_table);
+    return half_table[bits];
 }
 
 static uint16_t half_bits(float value) {
