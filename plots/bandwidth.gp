@@ -39,14 +39,13 @@ set xrange [0.7:most_rows * 1.6]
 set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536, "1M" 1048576)
 set yrange [0:highest * 1.08]
 set key top left Left reverse samplen 2.2 spacing 0.95
-heading = sprintf("Bandwidth over least bytes: %s, caches cold; grey dashes: the ceiling, a tuned stream", dtype)
+heading = sprintf("Bandwidth over least bytes: %s, caches cold; ", dtype) \
+    . "grey dashes: the ceiling, a tuned stream"
 
 do for [form in "svg png"] {
     eval draw(form, height)
-    set label 1 sprintf("Bandwidth over least bytes: %s, caches cold; dashes: the ceiling, a tuned stream", dtype) \
-        at screen 0.5, screen 1 center offset 0, -0.9 noenhanced font ",15"
-    set label 2 "GB/s" at screen 0.012, screen 1 left offset 0, -2.6 textcolor rgb ink
-    set label 3 "rows" at screen 0.5, screen (bottom - 48) / height center textcolor rgb ink
+    set label "GB/s" at screen 0.012, screen 1 - 58. / height left textcolor rgb ink
+    set label "rows" at screen 0.5, screen (bottom - 46) / height center textcolor rgb ink
     set multiplot
     do for [p = 1:panels] {
         kernel = word(kernels, p)
@@ -65,14 +64,16 @@ do for [form in "svg png"] {
         least = (sum [i = 1:n] (shown(i, kernel) && points(shape(i), kernel) > 1)) ? 2 : 1
         lines = 0
         do for [i = 1:n] {
-            if (shown(i, kernel) && points(shape(i), kernel) >= least && !known(shape(i))) { lines = lines + 1; titles[lines] = shape(i) }
+            if (shown(i, kernel) && points(shape(i), kernel) >= least && !known(shape(i))) {
+                lines = lines + 1
+                titles[lines] = shape(i)
+            }
         }
         set print $lines
         do for [k = 1:lines] {
             do for [i = 1:n] {
                 if (shown(i, kernel) && shape(i) eq titles[k]) {
-                    print sprintf("%g\t%g\t%g", number(i, "rows"), gbps(i), \
-                                  ceiling(i))
+                    print sprintf("%g\t%g\t%g", number(i, "rows"), gbps(i), ceiling(i))
                 }
             }
             print ""

@@ -7,7 +7,8 @@ load folder . "style.gp"
 
 # The roof is the best stream timed: of its own rows, and of those that ran beside the kernels.
 roof = 0
-stream_of(i) = cell(i, "kernel") eq "stream" ? gbps(i) : 100 * gbps(i) / number(i, "percent_of_ceiling")
+stream_of(i) = cell(i, "kernel") eq "stream" ? gbps(i) \
+    : 100 * gbps(i) / number(i, "percent_of_ceiling")
 intensity(i) = number(i, "flops") / (number(i, "read_bytes") + number(i, "write_bytes"))
 gflops(i) = number(i, "flops") / number(i, "median_us") / 1e3
 left = 1e30
@@ -54,7 +55,7 @@ set xlabel "operations a byte (least bytes)" offset 0, 0.3
 set ylabel "GFLOP/s"
 heading = sprintf("Roofline: every problem's best point, %s, caches cold", dtype)
 set key top left Left reverse samplen 1.5 maxrows 4 width 1
-set label 1 sprintf("%.0f", roof) . " GB/s, the best stream" at right, roof * right right offset -1, 1.1
+set label 1 rates(roof) . " GB/s, the best stream" at right, roof * right right offset -1, 1.1
 
 do for [form in "svg png"] {
     eval draw(form, 620)

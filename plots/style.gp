@@ -138,4 +138,4 @@ draw(form, height) = terminal(form, height) . sprintf("; system(\"mkdir -p '%s'\
     . sprintf("; set label 101 heading at screen 0.5, screen %f center noenhanced", \
               1 - 20. / height)
 foot = 3.2 + 1.2 * caption_lines # the bottom margin, in lines, for tics, label and caption
-rates(x) = x >= 100 ? sprintf("%.0f", x) : x >= 10 ? sprintf("%.1f", x) : x >= 0.1 ? sprintf("%.2f", x) : sprintf("%.2g", x)
+rates(x) = sprintf(x >= 100 ? "%.0f" : x >= 10 ? "%.1f" : x >= 0.1 ? "%.2f" : "%.2g", x)

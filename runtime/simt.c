@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #ifdef __has_feature /* clang's spelling of gcc's macro */
 #if __has_feature(address_sanitizer)
@@ -27,6 +28,11 @@ enum { STACK_BYTES = 256 << 10 };
 enum { STACK_BYTES = 64 << 10 };
 #endif
 enum { WARP = 32, PAGE = 4096, MAX_THREADS = 1024, MAX_SHARED = 16 };
+/* Stacks a power of two apart would put the busy ends of all lanes in one set of the cache. */
+enum { STRIDE = STACK_BYTES + 5 * 64 };
+/* Two areas a warp, of the 65530 that Linux gives a process by default. */
+enum { MAX_RESIDENT_WARPS = 32000 };
+enum { SWITCHES_A_LOOK = 1024 }; /* between two looks at the clock */
 /* The lowest word of a stack. A mapping a warp, with one guard page below it, keeps large
  * cooperative grids within the kernel's limit on mappings; within a warp this word tells. */
 static const uint64_t CANARY = UINT64_C(0x5afe57ac5afe57ac);
@@ -72,10 +78,12 @@ struct lane {
 struct warp {
     struct block *block;
     uint32_t live, ready;                /* not yet returned; able to run now */
+    uint32_t yielded;                    /* able to run, once all that are ready have had a turn */
     uint32_t in_warp, in_block, in_grid; /* waiting at that kind of collective */
     uint32_t mask[WARP], votes[WARP];    /* per waiting lane: whom it waits for; what they voted */
     uint64_t value[WARP], result[WARP];
     unsigned source[WARP];
+    void (*step[WARP])(void **, void *); /* per waiting lane: its collective; NULL: an exchange */
     struct lane lane[WARP];
 };
 
@@ -105,6 +113,8 @@ static struct {
     size_t current; /* index of the running warp */
     enum simt_order order;
     uint64_t seed, spins, spin_limit;
+    int yielded;                 /* some lane has */
+    double time_limit, deadline; /* s */
     struct simt_counts counts;
     char error[256];
 } g = {.seed = 1, .spin_limit = 20000000};
@@ -114,7 +124,14 @@ struct simt_counts simt_counts(void) {
     return g.counts;
 }
 void simt_spin_limit(uint64_t turns) { g.spin_limit = turns; }
+void simt_time_limit(double seconds) { g.time_limit = seconds; }
 void simt_schedule(enum simt_order order, uint64_t seed) { g.order = order, g.seed = seed | 1; }
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static unsigned draw(void) { /* xorshift64 */
     g.seed ^= g.seed << 13, g.seed ^= g.seed >> 7, g.seed ^= g.seed << 17;
@@ -130,6 +147,7 @@ static void switch_context(struct context *from, struct context *to) {
     ASAN(__sanitizer_finish_switch_fiber(from->fake_stack, NULL, NULL));
 }
 
+/* Ends the launch from within a thread; does not return to it. */
 static void fail(const char *format, ...) {
     simt_dim b = simt_self->block_idx;
     int n = snprintf(g.error, sizeof g.error, "block (%u,%u,%u) thread %u: ", b.x, b.y, b.z,
@@ -178,15 +196,27 @@ static struct lane *pick(size_t n) {
     return NULL;
 }
 
-static void run_next(struct lane *next) {
+/* The lane to run next. Lanes that yielded are let back when nobody else can run, all at once, so
+ * that between two turns of a spin-wait everyone whom it may wait for has a turn. */
+static struct lane *next_lane(void) {
+    struct lane *next = pick(g.current);
+    if (next || !g.yielded) return next;
+    for (size_t i = 0; i < g.warps; i++)
+        g.warp[i]->ready |= g.warp[i]->yielded, g.warp[i]->yielded = 0;
+    g.yielded = 0;
+    return pick(g.current);
+}
+
+static void run_next(void) {
     struct context *from = &running()->context;
     uint64_t canary;
     memcpy(&canary, from->stack, sizeof canary);
     /* the frame tells of one that is too deep now, the canary of one that was */
-    if (canary != CANARY || (char *)__builtin_frame_address(0) < from->stack) {
+    if (canary != CANARY || (char *)__builtin_frame_address(0) < from->stack)
         fail("overran its stack of %d bytes", STACK_BYTES);
-        return;
-    }
+    if (++g.counts.switches % SWITCHES_A_LOOK == 0 && g.time_limit > 0 && now() > g.deadline)
+        fail("took longer than the limit of %g s", g.time_limit);
+    struct lane *next = next_lane();
     if (!next)
         report_stuck();
     else
@@ -196,23 +226,20 @@ static void run_next(struct lane *next) {
 
 static void reschedule(void) {
     g.spins = 0;
-    run_next(pick(g.current));
+    run_next();
 }
 
 void simt_yield(void) {
     struct warp *w = running()->warp;
-    unsigned lane = lane_of(running());
+    uint32_t me = 1u << lane_of(running());
     g.counts.yields++;
-    if (++g.spins > g.spin_limit) {
+    if (++g.spins > g.spin_limit)
         fail("stuck: for %llu turns every thread able to run did nothing but spin",
              (unsigned long long)g.spin_limit);
-        return;
-    }
-    /* someone else first: this lane is passed over once, and so is its warp */
-    w->ready &= ~(1u << lane);
-    struct lane *next = pick(g.current + 1 < g.warps ? g.current + 1 : 0);
-    w->ready |= 1u << lane;
-    run_next(next ? next : running());
+    w->ready &= ~me, w->yielded |= me, g.yielded = 1;
+    if (g.order == SIMT_SHUFFLED && draw() % 8 == 0) /* now and then a waiting thread is early */
+        w->ready |= w->yielded, w->yielded = 0;
+    run_next();
 }
 
 static void lane_main(void) {
@@ -227,8 +254,9 @@ static void lane_main(void) {
     }
 }
 
-/* Checks a lane's mask and enters it among those that wait. True when all of the mask are here. */
-static int arrive(struct lane *me, unsigned mask) {
+/* Checks a lane's mask and enters it among those that wait, for an exchange (step NULL) or another
+ * collective. True when all of the mask are here. */
+static int arrive(struct lane *me, unsigned mask, void (*step)(void **, void *)) {
     struct warp *w = me->warp;
     unsigned lane = lane_of(me);
     g.counts.exchanges++;
@@ -236,13 +264,15 @@ static int arrive(struct lane *me, unsigned mask) {
     if (mask & ~w->live)
         fail("mask %08x names lanes %08x, which have returned or never were", mask,
              mask & ~w->live);
-    w->mask[lane] = mask;
+    w->mask[lane] = mask, w->step[lane] = step;
     w->in_warp |= 1u << lane;
     w->ready &= ~(1u << lane);
     if ((w->in_warp & mask) != mask) return 0;
-    for (unsigned i = 0; i < WARP; i++)
-        if (mask >> i & 1 && w->mask[i] != mask)
-            fail("mask %08x meets mask %08x", mask, w->mask[i]);
+    for (unsigned i = 0; i < WARP; i++) {
+        if (!(mask >> i & 1)) continue;
+        if (w->mask[i] != mask) fail("mask %08x meets mask %08x", mask, w->mask[i]);
+        if (w->step[i] != step) fail("lane %u of the mask waits in another kind of collective", i);
+    }
     w->in_warp &= ~mask, w->ready |= mask;
     return 1;
 }
@@ -252,7 +282,7 @@ uint64_t simt_exchange(unsigned mask, uint64_t value, unsigned source, unsigned 
     struct warp *w = me->warp;
     unsigned lane = lane_of(me);
     w->value[lane] = value, w->source[lane] = source;
-    if (arrive(me, mask)) {
+    if (arrive(me, mask, NULL)) {
         uint32_t ballot = 0;
         for (unsigned i = 0; i < WARP; i++)
             if (mask >> i & 1) ballot |= (uint32_t)(w->value[i] != 0) << i;
@@ -273,7 +303,7 @@ void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *co
     struct lane *me = running();
     struct warp *w = me->warp;
     w->value[lane_of(me)] = (uint64_t)(uintptr_t)mine;
-    if (arrive(me, mask)) {
+    if (arrive(me, mask, f)) {
         void *lanes[WARP];
         for (unsigned i = 0; i < WARP; i++)
             lanes[i] = mask >> i & 1 ? (void *)(uintptr_t)w->value[i] : NULL;
@@ -335,7 +365,7 @@ static void init_lane(struct lane *lane) {
 /* NULL where memory or mappings are short. */
 static struct warp *new_warp(void) {
     struct warp *w = calloc(1, sizeof *w);
-    size_t bytes = PAGE + (size_t)WARP * STACK_BYTES;
+    size_t bytes = PAGE + (size_t)WARP * STRIDE;
     char *stacks = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (!w || stacks == MAP_FAILED || mprotect(stacks, PAGE, PROT_NONE)) {
@@ -345,7 +375,7 @@ static struct warp *new_warp(void) {
     }
     for (size_t i = 0; i < WARP; i++) {
         w->lane[i].warp = w;
-        w->lane[i].context.stack = stacks + PAGE + i * STACK_BYTES;
+        w->lane[i].context.stack = stacks + PAGE + i * STRIDE;
         w->lane[i].context.bytes = STACK_BYTES;
         init_lane(&w->lane[i]);
     }
@@ -367,7 +397,10 @@ static void arm_block(struct block *b, struct warp **warp, simt_dim index, unsig
     for (unsigned rank = 0; rank < threads; rank++) {
         struct warp *w = warp[rank / WARP];
         unsigned x = simt_block_dim.x, y = simt_block_dim.y;
-        if (rank % WARP == 0) w->block = b, w->live = w->in_warp = w->in_block = w->in_grid = 0;
+        if (rank % WARP == 0) {
+            w->block = b, w->live = w->yielded = 0;
+            w->in_warp = w->in_block = w->in_grid = 0;
+        }
         w->lane[rank % WARP].self =
             (simt_thread){{rank % x, rank / x % y, rank / x / y}, index, rank};
         w->ready = w->live |= 1u << rank % WARP;
@@ -396,17 +429,35 @@ static int make_room(size_t resident, size_t warps, size_t dynamic_bytes) {
     return short_of ? -1 : 0;
 }
 
+/* CUDA's limits, each dimension before any product, which then cannot overflow. */
+static int dims_are_legal(simt_dim grid, simt_dim block) {
+    if (!grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z) return 0;
+    if (grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) return 0;
+    if (block.x > MAX_THREADS || block.y > MAX_THREADS || block.z > 64) return 0;
+    return block.x * block.y * block.z <= MAX_THREADS;
+}
+
 int simt_run(simt_dim grid, simt_dim block, size_t dynamic_bytes, int cooperative,
              void (*body)(void *), void *args) {
-    size_t blocks = (size_t)grid.x * grid.y * grid.z, resident = cooperative ? blocks : 1;
-    size_t threads = (size_t)block.x * block.y * block.z, warps = (threads + WARP - 1) / WARP;
     g.error[0] = 0;
-    if (!blocks || !threads || threads > MAX_THREADS) {
-        snprintf(g.error, sizeof g.error, "a launch of %zu blocks of %zu threads", blocks, threads);
+    g.counts = (struct simt_counts){0};
+    if (!dims_are_legal(grid, block)) {
+        snprintf(g.error, sizeof g.error,
+                 "a launch of (%u,%u,%u) blocks of (%u,%u,%u) threads; a block has 1 to %d", grid.x,
+                 grid.y, grid.z, block.x, block.y, block.z, MAX_THREADS);
         return -1;
     }
-    g.warps = resident * warps, g.threads = resident * threads, g.waiting = 0, g.spins = 0;
-    g.counts = (struct simt_counts){0};
+    size_t blocks = (size_t)grid.x * grid.y * grid.z, resident = cooperative ? blocks : 1;
+    size_t threads = (size_t)block.x * block.y * block.z, warps = (threads + WARP - 1) / WARP;
+    if (resident > MAX_RESIDENT_WARPS / warps) {
+        snprintf(g.error, sizeof g.error,
+                 "a cooperative launch of %zu blocks of %zu warps; %d warps can be resident",
+                 blocks, warps, MAX_RESIDENT_WARPS);
+        return -1;
+    }
+    g.warps = resident * warps, g.threads = resident * threads;
+    g.waiting = 0, g.spins = 0, g.yielded = 0;
+    g.deadline = now() + g.time_limit;
     g.body = body, g.args = args, simt_grid_dim = grid, simt_block_dim = block;
     make_room(resident, warps, dynamic_bytes);
 

@@ -98,11 +98,11 @@ DEVICE uint32_t pack_bfloat162(float lo, float hi) {
 #endif
 }
 
-#else /* ----------------------------------------------------------------------- a host compiler   \
-       */
+#else /* --------------------------------------------------------------------- a host compiler */
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include <utility>
 
@@ -189,7 +189,7 @@ struct half {
 struct bfloat16 {
     uint16_t bits;
 };
-#ifdef __FLT16_MAX__ /* the compiler has _Float16 */
+#if defined(__FLT16_MAX__) && defined(__F16C__) /* an instruction; else a library call */
 DEVICE float half_to_float(half h) { return (float)simt_bits<_Float16>(h.bits); }
 DEVICE half float_to_half(float f) { return {simt_bits<uint16_t>((_Float16)f)}; }
 #else
@@ -227,20 +227,26 @@ DEVICE uint32_t pack_bfloat162(float lo, float hi) {
     return float_to_bfloat16(lo).bits | (uint32_t)float_to_bfloat16(hi).bits << 16;
 }
 
+/* T, but not deduced from this argument: it converts to what the pointer says, as in CUDA. */
+template <class T> struct simt_same_ { typedef T type; };
+template <class T> using simt_same = typename simt_same_<T>::type;
+
 /* Memory: a hint changes where a line is kept, never what is read. */
 template <class T> DEVICE T __ldg(const T *p) { return *p; }
 template <class T> DEVICE T __ldcg(const T *p) { return *p; }
 template <class T> DEVICE T __ldcs(const T *p) { return *p; }
+template <class T> DEVICE T __ldlu(const T *p) { return *p; }
 template <class T> DEVICE T __ldcv(const T *p) { return *p; }
-template <class T> DEVICE void __stcg(T *p, T v) { *p = v; }
-template <class T> DEVICE void __stcs(T *p, T v) { *p = v; }
-template <class T> DEVICE void __stwt(T *p, T v) { *p = v; }
+template <class T> DEVICE void __stcg(T *p, simt_same<T> v) { *p = v; }
+template <class T> DEVICE void __stcs(T *p, simt_same<T> v) { *p = v; }
+template <class T> DEVICE void __stwt(T *p, simt_same<T> v) { *p = v; }
 DEVICE void __threadfence() {}
 DEVICE void __threadfence_block() {}
 
 /* All threads share one host thread, so a plain read-modify-write is atomic. */
 #define SIMT_ATOMIC(name, update)                                                                  \
-    template <class T> DEVICE T name(T *p, T v) {                                                  \
+    template <class T> DEVICE T name(T *p, simt_same<T> v) {                                       \
+        static_assert(sizeof(T) == 4 || sizeof(T) == 8, "words of 4 or 8 bytes");                  \
         T old = *p;                                                                                \
         *p = update;                                                                               \
         return old;                                                                                \
@@ -253,7 +259,7 @@ SIMT_ATOMIC(atomicOr, old | v)
 SIMT_ATOMIC(atomicAnd, old &v)
 SIMT_ATOMIC(atomicExch, v)
 #undef SIMT_ATOMIC
-template <class T> DEVICE T atomicCAS(T *p, T expected, T v) {
+template <class T> DEVICE T atomicCAS(T *p, simt_same<T> expected, simt_same<T> v) {
     T old = *p;
     if (old == expected) *p = v;
     return old;
@@ -266,9 +272,9 @@ template <class T> DEVICE T atomicCAS(T *p, T expected, T v) {
 #define __cosf(x) cosf(x)
 #define __sincosf(x, s, c) (*(s) = sinf(x), *(c) = cosf(x))
 #define rsqrtf(x) (1.0f / sqrtf(x))
-#define __fdividef(x, y) ((x) / (y))
-#define __frcp_rn(x) (1.0f / (x))
-#define __fsqrt_rn(x) sqrtf(x)
+DEVICE float __fdividef(float x, float y) { return x / y; }
+DEVICE float __frcp_rn(float x) { return 1.0f / x; }
+DEVICE float __fsqrt_rn(float x) { return sqrtf(x); }
 DEVICE float __fmul_rn(float a, float b) {
     volatile float product = a * b; /* never contracted */
     return product;
@@ -277,16 +283,28 @@ DEVICE float __fadd_rn(float a, float b) {
     volatile float sum = a + b;
     return sum;
 }
-DEVICE int min(int a, int b) { return a < b ? a : b; }
-DEVICE int max(int a, int b) { return a > b ? a : b; }
-DEVICE unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
-DEVICE unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-DEVICE long long min(long long a, long long b) { return a < b ? a : b; }
-DEVICE long long max(long long a, long long b) { return a > b ? a : b; }
+#define SIMT_MIN_MAX(T)                                                                            \
+    DEVICE T min(T a, T b) { return a < b ? a : b; }                                               \
+    DEVICE T max(T a, T b) { return a > b ? a : b; }
+SIMT_MIN_MAX(int)
+SIMT_MIN_MAX(unsigned)
+SIMT_MIN_MAX(long)
+SIMT_MIN_MAX(unsigned long)
+SIMT_MIN_MAX(long long)
+SIMT_MIN_MAX(unsigned long long)
+#undef SIMT_MIN_MAX
+DEVICE float min(float a, float b) { return fminf(a, b); }
+DEVICE float max(float a, float b) { return fmaxf(a, b); }
 DEVICE int __popc(unsigned v) { return __builtin_popcount(v); }
 DEVICE int __ffs(int v) { return __builtin_ffs(v); }
 DEVICE int __clz(int v) { return v ? __builtin_clz((unsigned)v) : 32; }
 DEVICE unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+
+DEVICE long long clock64() { /* cycles at 1 GHz, so to speak */
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (long long)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 DEVICE void spin_yield() { simt_yield(); }
 DEVICE void __nanosleep(unsigned) { simt_yield(); }
@@ -337,8 +355,8 @@ template <class T, class F> DEVICE void simt_warp(unsigned mask, T &mine, F f) {
         &f);
 }
 
-template <class... A, size_t... I>
-DEVICE void simt_call_(void (*kernel)(A...), void *const *params, std::index_sequence<I...>) {
+template <class... A, size_t... I> DEVICE void
+simt_call_(void (*kernel)(A...), [[maybe_unused]] void *const *params, std::index_sequence<I...>) {
     kernel(*static_cast<std::remove_cv_t<A> *>(params[I])...);
 }
 template <class... A> DEVICE void simt_call(void (*kernel)(A...), void *const *params) {

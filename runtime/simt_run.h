@@ -35,27 +35,32 @@ const char *simt_error(void);
 /* Which runnable thread goes first after a wait. A result that depends on it shows a data race. */
 void simt_schedule(enum simt_order order, uint64_t seed);
 
-/* What the last launch did: barrier arrivals and warp collectives are counted by thread. */
+/* What the last launch did. Barriers and warp collectives (exchanges) are counted by the thread
+ * that arrives; switches are the times that a thread stopped for others, in a wait, a yield or at
+ * its end. */
 struct simt_counts {
-    uint64_t block_barriers, grid_barriers, exchanges, yields;
+    uint64_t block_barriers, grid_barriers, exchanges, yields, switches;
 };
 struct simt_counts simt_counts(void);
 
 /* How often in a row threads may only yield before a launch is called stuck (default 20 million;
  * any other wait, and any return, starts the count anew). */
 void simt_spin_limit(uint64_t turns);
+/* Ends later launches that take longer; 0, the default, is no limit. It is looked at where threads
+ * wait or yield: a loop that does neither is not ended. */
+void simt_time_limit(double seconds);
 
 /* --- what simt.h is made of ----------------------------------------------------------------- */
 
 void simt_block_sync(void);
 void simt_grid_sync(void);
-/* Lets other threads run; each turn of a spin-wait calls it. */
+/* Lets every other thread that can run have a turn; each turn of a spin-wait calls it. */
 void simt_yield(void);
 /* `value` of lane `source` of the warp, when all lanes of `mask` have come here with the same
  * mask. *votes, where not NULL: bit i is whether lane i's value was not 0. */
 uint64_t simt_exchange(unsigned mask, uint64_t value, unsigned source, unsigned *votes);
 /* A collective of the whole mask: the last lane to come runs f(lanes, context), where lanes[i] is
- * the `mine` of lane i (NULL outside the mask); then all go on. */
+ * the `mine` of lane i (NULL outside the mask); then all go on. All lanes must bring the same f. */
 void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *context),
                      void *context);
 void *simt_shared(const void *site, size_t bytes); /* 0xff-filled anew for each block */

@@ -137,6 +137,8 @@ static pid_t start_worker(void (*job)(int), int count, int worker) {
     pid_t child = fork();
     if (child) return child;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) signal(ends[i], SIG_DFL);
+    if (t.gpu)
+        alarm(240); /* NVRTC beside a copied CUDA context: never seen to hang, but who knows */
     work(job, count, worker);
     if (__gcov_dump) __gcov_dump();
     _exit(0);
