@@ -4,17 +4,19 @@
 set -u
 B=${1:-build/release}
 passed=0 failed=0
-if ! "$B/fastinfer" devices --no-measure --db /dev/null 2>/dev/null | grep -q '^cuda:0'; then
-    echo "no GPU in use: $("$B/fastinfer" devices --no-measure 2>/dev/null | head -1)"
+scratch=$(mktemp -d)
+if ! "$B/fastinfer" devices --no-measure --db "$scratch/devices.db" | grep -q '^cuda:0'; then
+    "$B/fastinfer" devices --no-measure --db "$scratch/devices.db" | head -1
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-export FASTINFER_TEST_DEVICE=cuda:0
+export FASTINFER_TEST_DEVICE=cuda:0 FASTINFER_ROOT=$PWD
+: "${FASTINFER_TEST_SECONDS:=540}" # for each program
 run() {
     local name=$1 log p f
     shift
     log=$(mktemp)
-    CMOCKA_MESSAGE_OUTPUT=TAP timeout 540 "$@" >"$log" 2>&1
+    CMOCKA_MESSAGE_OUTPUT=TAP timeout "$FASTINFER_TEST_SECONDS" "$@" >"$log" 2>&1
     local code=$?
     p=$(grep -E '^ok ' "$log" | grep -civE '# skip')
     f=$(grep -cE '^not ok ' "$log")
@@ -29,7 +31,7 @@ run kernels "$B/tests/test_kernels"
 run "planted mistakes" "$B/tests/test_broken"
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        run "compute-sanitizer $tool" env FASTINFER_TEST_POINTS=6 FASTINFER_TEST_SMALL=1 \
+        run "compute-sanitizer $tool" env FASTINFER_TEST_POINTS=4 FASTINFER_TEST_SMALL=1 \
             compute-sanitizer --tool $tool --error-exitcode 9 "$B/tests/test_kernels"
     done
 else
