@@ -53,8 +53,8 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     struct point *point;
     struct build *build; /* status CRASH and hash "" until compiled */
     bool *compiled;
-    int points, sent, done;
-    int facts_sent; /* points sent to be compiled for facts_arch, see bench.c */
+    int points, sampled, sent, done; /* the sample comes first */
+    int facts_sent;                  /* points sent to be compiled for facts_arch, see bench.c */
 };
 
 struct cell { /* one kernel, problem and policy */

@@ -26,11 +26,17 @@ static bool same_binaries(const struct group *g, const struct kernel *kernel,
     return true;
 }
 
-static bool add_point(struct group *g, const struct point *point) {
+static enum status add_point(struct group *g, const struct point *point) {
     for (int i = 0; i < g->points; i++)
-        if (point_equal(g->kernel, &g->point[i], point)) return false;
+        if (point_equal(g->kernel, &g->point[i], point)) return STATUS_OK;
+    if (g->points == g->capacity) {
+        int capacity = g->capacity ? 2 * g->capacity : 64;
+        struct point *larger = realloc(g->point, (size_t)capacity * sizeof *larger);
+        if (!larger) return fail(STATUS_SYSTEM, "out of memory");
+        g->point = larger, g->capacity = capacity;
+    }
     g->point[g->points++] = *point;
-    return true;
+    return STATUS_OK;
 }
 
 static bool is_named(const struct bench_options *options, const struct kernel *kernel) {
@@ -58,17 +64,14 @@ static enum status fill_group(struct builder *b, struct group *g) {
                                       b->options->seed, &sample, &sampled);
     free(space);
     if (status) return status;
-    enum { ROOM = 256 }; /* for defaults and configured points of the group's problems */
-    g->point = calloc((size_t)sampled + ROOM, sizeof *g->point);
-    g->build = calloc((size_t)sampled + ROOM, sizeof *g->build);
-    g->compiled = calloc((size_t)sampled + ROOM, sizeof *g->compiled);
     if (b->options->point && is_named(b->options, g->kernel)) {
         struct point point;
         status = point_parse(g->kernel, b->options->point, &point);
-        if (!status) add_point(g, &point);
+        if (!status) status = add_point(g, &point);
     } else {
-        for (int i = 0; i < sampled; i++) add_point(g, &sample[i]);
+        for (int i = 0; i < sampled && !status; i++) status = add_point(g, &sample[i]);
     }
+    g->sampled = g->points;
     free(sample);
     return status;
 }
@@ -142,6 +145,7 @@ static bool is_representative(const struct kernel *kernel, const struct problem 
     for (int i = 0; i < kernel->size_count; i++)
         if (kernel->sizes[i].compiled && problem->size[i] != kernel->problems[0].size[i])
             return false;
+    if (!rows && strcmp(kernel->name, "stream") != 0) return problem_bytes(kernel, problem) < 4e6;
     if (!strcmp(kernel->name, "stream"))
         return problem->size[0] + problem->size[1] <= (quick ? 64 << 10 : 1 << 20);
     return quick ? rows == 4 : rows == 1 || rows == 16 || rows == 64;
@@ -160,6 +164,11 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
             if (taken == 4 || (rows && rows != 1 && rows != 4096)) continue;
         }
         taken++;
+        choose(list, kernel, &problem);
+    }
+    if (!taken && kernel->problem_count) { /* none is representative: the first, then */
+        struct problem problem = kernel->problems[0];
+        problem.dtype = b->options->dtype;
         choose(list, kernel, &problem);
     }
 }
@@ -260,8 +269,8 @@ static enum status fill_cell(struct builder *b, struct cell *c) {
     if (!b->options->point || !is_named(b->options, g->kernel)) {
         c->has_configured =
             config_point(b->config, g->kernel, &c->problem, c->policy, b->device, &c->configured);
-        add_point(g, &c->fallback);
-        if (c->has_configured) add_point(g, &c->configured);
+        TRY(add_point(g, &c->fallback));
+        if (c->has_configured) TRY(add_point(g, &c->configured));
     }
     return STATUS_OK;
 }
@@ -320,6 +329,11 @@ static enum status add_cells(struct builder *b, const struct choice *list) {
 static enum status finish_plan(struct builder *b) {
     struct plan_of_bench *plan = b->plan;
     for (int i = 0; i < plan->cells; i++) TRY(fill_cell(b, &plan->cell[i]));
+    for (int i = 0; i < plan->groups; i++) {
+        struct group *g = plan->group[i];
+        g->build = calloc((size_t)g->points + 1, sizeof *g->build);
+        if (!g->build) return fail(STATUS_SYSTEM, "out of memory");
+    }
     for (int i = 0; i < plan->cells; i++) TRY(order_points(b, &plan->cell[i]));
     link_ceilings(plan);
     return STATUS_OK;
@@ -345,7 +359,6 @@ void bench_plan_free(struct plan_of_bench *plan) {
     for (int i = 0; i < plan->groups; i++) {
         free(plan->group[i]->point);
         free(plan->group[i]->build);
-        free(plan->group[i]->compiled);
         free(plan->group[i]);
     }
     free(plan->cell);

@@ -1,14 +1,13 @@
 # bandwidth.gp - least bytes a second against rows, a panel a kernel; style.gp says how to run it
 script = "bandwidth"
 folder = ARG0[1:strstrt(ARG0, "bandwidth.gp") - 1]
-needs = "percent_of_ceiling"
+needs = "ceiling_gbps"
 load folder . "style.gp"
 
 shown(i, kernel) = drawn(i) && cell(i, "kernel") eq kernel && is_number(number(i, "rows"))
 points(s, kernel) = sum [k = 1:n] (shown(k, kernel) && shape(k) eq s)
 array titles[n]
 known(s) = sum [k = 1:lines] (titles[k] eq s)
-ceiling(i) = 100 * gbps(i) / number(i, "percent_of_ceiling") # nan where there is none
 highest = 0
 most_rows = 1
 do for [i = 1:n] {
@@ -37,8 +36,14 @@ panel_height = (height - top - bottom - gap_y * (down - 1)) / down
 set logscale x 2
 set xrange [0.7:most_rows * 1.6]
 set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536, "1M" 1048576)
+if (most_rows <= 256) { set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256) }
 set yrange [0:highest * 1.08]
-set key top left Left reverse samplen 2.2 spacing 0.95
+step = 10 ** floor(log10(highest))
+set ytics highest / step < 2.5 ? step / 2 : step
+# few rows leave the top left free on a GPU, the bottom where the rate hardly depends on them
+early = sum [i = 1:n] (drawn(i) && number(i, "rows") <= sqrt(most_rows) && gbps(i) > 0.5 * highest)
+set key left Left reverse samplen 2.2 spacing 0.95
+if (early) { set key bottom } else { set key top }
 heading = sprintf("Bandwidth over least bytes: %s, caches cold; ", dtype) \
     . "grey dashes: the ceiling, a tuned stream"
 
@@ -58,7 +63,8 @@ do for [form in "svg png"] {
         set tmargin at screen y0 / height
         set bmargin at screen (y0 - panel_height) / height
         set format y (column_p ? "" : highest >= 10 ? "%.0f" : "%g")
-        set title kernel . (what(kernel) eq "" ? "" : ", by " . what(kernel)) noenhanced offset 0, -0.7
+        set title kernel . (what(kernel) eq "" ? "" : ", by " . what(kernel)) noenhanced \
+            offset 0, -0.7
 
         # a block of $lines for each shape, named in titles; a lone point is no line, unless all are
         least = (sum [i = 1:n] (shown(i, kernel) && points(shape(i), kernel) > 1)) ? 2 : 1
@@ -80,8 +86,8 @@ do for [form in "svg png"] {
             print ""
         }
         set print
-        plot for [k = 1:lines] $lines index k - 1 using 1:3 smooth unique with lines \
-                 lc rgb "#808080" lw 1.5 dt (6, 4) notitle, \
+        plot for [k = 1:lines] $lines index k - 1 using 1:3 smooth unique with linespoints \
+                 pt (least == 1 ? 2 : 0) lc rgb "#808080" lw 1.5 dt (6, 4) notitle, \
              for [k = 1:lines] $lines index k - 1 using 1:2 smooth unique with linespoints \
                  lt k title titles[k]
         unset label

@@ -13,12 +13,14 @@ set encoding utf8
 # print "..." inside eval: no double quotes in the sentence
 refuse(code, sentence) = sprintf("set print '-'; set print; print \"%s: %s\"; exit status %d", \
                                  script . ".gp", sentence, code)
-if (!exists("csv")) { csv = ""; eval refuse(2, "csv='results/DEVICE/bench.csv' was expected, by gnuplot -e") }
+if (!exists("csv")) { eval refuse(2, "csv='results/DEVICE/bench.csv' was expected, by gnuplot -e") }
 if (!exists("out")) { out = "." }
 if (!exists("dtype")) { dtype = "" }
 shell_word(s) = "'" . s . "'"
 if (strstrt(csv . out, "'")) { eval refuse(2, "a path without quotes was expected") }
-if (system("test -r " . shell_word(csv) . " && echo yes") ne "yes") { eval refuse(2, csv . ": cannot be read") }
+if (system("test -r " . shell_word(csv) . " && echo yes") ne "yes") {
+    eval refuse(2, csv . ": cannot be read")
+}
 
 # --- reading -------------------------------------------------------------------------------------
 # gnuplot cuts a quoted field at its first comma; so: tabs for the commas outside quotes.
@@ -36,7 +38,9 @@ do for [name in needs] {
     if (!strstrt("," . header . ",", "," . name . ",")) { absent = absent . " " . name }
 }
 if (absent ne "") { eval refuse(2, csv . ": has no column" . absent) }
-if (int(system("grep -c . " . shell_word(csv))) < 2) { eval refuse(2, csv . ": holds no measurement") }
+if (int(system("grep -c . " . shell_word(csv))) < 2) {
+    eval refuse(2, csv . ": holds no measurement")
+}
 
 set datafile columnheaders
 total = 0
@@ -62,8 +66,9 @@ cell(i, name) = field[(i - 1) * fields + column_of(name)]
 number(i, name) = cell(i, name) eq "" ? NaN : real(cell(i, name))
 drawn(i) = cell(i, "dtype") eq dtype
 is_number(x) = x == x
-# the columns gbps and ceiling_gbps have one decimal: too few for the CPU device
+# from bytes and time: the column has one decimal, too few for the CPU device
 gbps(i) = (number(i, "read_bytes") + number(i, "write_bytes")) / number(i, "median_us") / 1e3
+ceiling(i) = number(i, "ceiling_gbps") > 0 ? number(i, "ceiling_gbps") : NaN
 
 # "24/8" of "rows=4096,q_heads=24,kv_heads=8,...": what tells problems of a kernel apart
 after(p, name) = (at = strstrt("," . p, "," . name . "="), \

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,26 @@ static void unit_of_problem(struct unit *unit, const struct kernel *kernel,
         if (kernel->sizes[i].compiled) define(unit, kernel->sizes[i].name, problem->size[i]);
 }
 
+/* A kernel from outside finds headers beside it: they belong to its key. */
+static void hash_neighbours(struct hash *hash, const char *source) {
+    char pattern[1100];
+    const char *slash = strrchr(source, '/');
+    if (source[0] != '/' || !slash) return;
+    static const char *const endings[] = {"*.cuh", "*.h"};
+    for (size_t e = 0; e < 2; e++) {
+        glob_t found;
+        snprintf(pattern, sizeof pattern, "%.*s/%s", (int)(slash - source), source, endings[e]);
+        if (!glob(pattern, 0, NULL, &found))
+            for (size_t i = 0; i < found.gl_pathc; i++) {
+                char *text;
+                if (source_read(found.gl_pathv[i], &text)) continue;
+                hash_text(hash, text);
+                free(text);
+            }
+        globfree(&found);
+    }
+}
+
 static enum status set_key(struct unit *unit, struct target target) {
     char compiler[600], *text;
     TRY(compiler_describe(target, compiler, sizeof compiler));
@@ -164,6 +185,7 @@ static enum status set_key(struct unit *unit, struct target target) {
     hash_add(hash, &target.arch, sizeof target.arch);
     hash_text(hash, headers_hash());
     hash_text(hash, text);
+    hash_neighbours(hash, unit->source);
     hash_text(hash, unit->defines);
     for (int i = 0; i < unit->entries; i++) hash_text(hash, unit->entry[i]);
     hash_end(hash, unit->key);

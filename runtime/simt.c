@@ -236,9 +236,8 @@ void simt_yield(void) {
     if (++g.spins > g.spin_limit)
         fail("stuck: for %llu turns every thread able to run did nothing but spin",
              (unsigned long long)g.spin_limit);
-    w->ready &= ~me, w->yielded |= me, g.yielded = 1;
-    if (g.order == SIMT_SHUFFLED && draw() % 8 == 0) /* now and then a waiting thread is early */
-        w->ready |= w->yielded, w->yielded = 0;
+    /* shuffled, a thread may be early now and then; it alone, or spinning would breed spinning */
+    if (g.order != SIMT_SHUFFLED || draw() % 8) w->ready &= ~me, w->yielded |= me, g.yielded = 1;
     run_next();
 }
 

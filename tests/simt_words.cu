@@ -64,6 +64,32 @@ ENTRY(wait_for_ever)(unsigned *flag) {
 }
 SIMT_EXPORT(wait_for_ever)
 
+// All threads but the first, or the last, wait for that one.
+DEVICE void wait_for(unsigned *flag, unsigned thread) {
+    if (threadIdx.x == thread) atomicExch(flag, 7);
+    while (*(volatile unsigned *)flag != 7) spin_yield();
+}
+ENTRY(wait_for_first)(unsigned *flag) { wait_for(flag, 0); }
+SIMT_EXPORT(wait_for_first)
+ENTRY(wait_for_last)(unsigned *flag) { wait_for(flag, blockDim.x - 1); }
+SIMT_EXPORT(wait_for_last)
+
+// Half of the warp shuffles while the other half is in a whole-warp instruction.
+ENTRY(mixed_steps)(unsigned *) {
+    unsigned mine = 0;
+    if (threadIdx.x % 2)
+        __syncwarp();
+    else
+        simt_warp(~0u, mine, [](unsigned **) {});
+}
+SIMT_EXPORT(mixed_steps)
+
+// Waits with a vote at each turn, which no count of idle turns can tell from work.
+ENTRY(never_done)(unsigned *flag) {
+    while (!__any_sync(~0u, *(volatile unsigned *)flag == 12345)) spin_yield();
+}
+SIMT_EXPORT(never_done)
+
 // Each lane receives the sum of all lanes' values, in one whole-warp step.
 ENTRY(warp_step)(unsigned *out) {
     struct {
@@ -114,3 +140,12 @@ extern "C" uint16_t test_float_to_half(float f) { return float_to_half(f).bits; 
 extern "C" float test_bfloat16_to_float(uint16_t bits) { return bfloat16_to_float({bits}); }
 extern "C" uint16_t test_float_to_bfloat16(float f) { return float_to_bfloat16(f).bits; }
 extern "C" uint32_t test_pack_half2(float lo, float hi) { return pack_half2(lo, hi); }
+extern "C" uint32_t test_pack_bfloat162(float lo, float hi) { return pack_bfloat162(lo, hi); }
+extern "C" void test_unpack_half2(uint32_t word, float *out) {
+    float2 f = unpack_half2(word);
+    out[0] = f.x, out[1] = f.y;
+}
+extern "C" void test_unpack_bfloat162(uint32_t word, float *out) {
+    float2 f = unpack_bfloat162(word);
+    out[0] = f.x, out[1] = f.y;
+}

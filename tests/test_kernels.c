@@ -282,8 +282,8 @@ static bool holds(const struct kernel *kernel, const struct point *points, int c
 static void add_jobs(const struct kernel *kernel, const struct shape *shape, enum dtype dtype,
                      int count) {
     struct problem problem;
-    struct point *space, *sample, first;
-    int space_count, sample_count;
+    struct point *space = NULL, *sample = NULL, first;
+    int space_count = 0, sample_count = 0;
     if (!to_problem(kernel, shape, 0, dtype, &problem) ||
         space_enumerate(kernel, &problem, &t.device->info, &space, &space_count) ||
         space_default(kernel, &problem, &t.device->info, &first) ||

@@ -8,18 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/kernel.h"
 #include "runtime/simt_run.h"
 
-#include <cmocka.h> /* last: it makes a macro of fail() */
+#include <cmocka.h>
+
+#if defined(__has_feature) /* clang's spelling of gcc's macro */
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 
 typedef void thunk(void *const *params);
 thunk words_thunk, wrong_mask_thunk, wrong_barriers_thunk, early_return_thunk, race_thunk,
     wait_for_flag_thunk, wait_for_ever_thunk, warp_step_thunk, deep_thunk, grid_wide_thunk,
-    dynamic_thunk;
+    dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk;
 float test_half_to_float(uint16_t bits), test_bfloat16_to_float(uint16_t bits);
 uint16_t test_float_to_half(float f), test_float_to_bfloat16(float f);
-uint32_t test_pack_half2(float lo, float hi);
+uint32_t test_pack_half2(float lo, float hi), test_pack_bfloat162(float lo, float hi);
+void test_unpack_half2(uint32_t word, float *out), test_unpack_bfloat162(uint32_t word, float *out);
 
 struct call {
     thunk *kernel;
@@ -73,6 +79,7 @@ static void mistakes_are_named(void **state) {
         const char *words;
     } mistakes[] = {{wrong_mask_thunk, 32, "mask"},
                     {wrong_barriers_thunk, 64, "stuck"},
+                    {mixed_steps_thunk, 32, "another kind"},
                     {early_return_thunk, 64, "stuck"},
                     {wait_for_ever_thunk, 32, "spin"}};
     unsigned out[64] = {0};
@@ -110,6 +117,35 @@ static void a_spin_wait_ends(void **state) {
     }
 }
 
+/* All threads but one spin, and the one is first or last: nobody starves under any schedule. */
+static void spinning_threads_starve_nobody(void **state) {
+    thunk *kernels[] = {wait_for_first_thunk, wait_for_last_thunk};
+    (void)state;
+    simt_spin_limit(100000);
+    for (int order = 0; order < 3; order++)
+        for (unsigned block = 32; block <= 1024; block *= 2)
+            for (int k = 0; k < 2; k++) {
+                unsigned flag = 0;
+                simt_schedule((enum simt_order)order, 13);
+                assert_int_equal(run(kernels[k], 1, block, 0, 0, &flag), 0);
+                assert_true(simt_counts().yields <= 8 * block);
+            }
+    simt_spin_limit(20000000);
+}
+
+static void a_time_limit_ends_a_launch(void **state) {
+    unsigned out[32] = {0};
+    (void)state;
+    simt_time_limit(0.02);
+    for (int order = 0; order < 3; order++) {
+        simt_schedule((enum simt_order)order, 19);
+        assert_int_equal(run(never_done_thunk, 1, 32, 0, 0, out), -1);
+        assert_non_null(strstr(simt_error(), "limit of 0.02 s"));
+        assert_int_equal(run(warp_step_thunk, 1, 32, 0, 0, out), 0);
+    }
+    simt_time_limit(0);
+}
+
 static void a_whole_warp_steps_at_once(void **state) {
     (void)state;
     for (int order = 0; order < 3; order++) {
@@ -133,9 +169,13 @@ static void an_overrun_stack_is_named(void **state) {
 }
 
 static void large_cooperative_grids_fit(void **state) {
-    const unsigned shapes[][2] = {{132, 256}, {33, 1024}, {5, 96}};
+    const unsigned shapes[][2] = {{132, 256}, {33, 1024}, {5, 96}, {132, 1024}};
+    size_t count = 4;
     (void)state;
-    for (size_t s = 0; s < 3; s++) {
+#if defined(__SANITIZE_ADDRESS__)
+    count = 3; /* its shadow of the last would take seconds */
+#endif
+    for (size_t s = 0; s < count; s++) {
         unsigned n = shapes[s][0] * shapes[s][1], *out = calloc(n, sizeof *out);
         simt_schedule(s == 2 ? SIMT_SHUFFLED : SIMT_REVERSE, 9);
         assert_int_equal(run(grid_wide_thunk, shapes[s][0], shapes[s][1], 0, 1, out), 0);
@@ -151,6 +191,20 @@ static void absurd_launches_are_refused(void **state) {
     assert_int_equal(run(warp_step_thunk, 1, 0, 0, 0, out), -1);
     assert_int_equal(run(warp_step_thunk, 1, 1056, 0, 0, out), -1);
     assert_non_null(strstr(simt_error(), "1056"));
+    /* products that overflow, and more warps than can be resident */
+    const simt_dim one = {1, 1, 1}, warp = {32, 1, 1};
+    const simt_dim wraps = {1u << 31, 1u << 31, 4}, vast = {1u << 31, 1, 1}, wide = {40000, 1, 1};
+    assert_int_equal(simt_run(one, wraps, 0, 0, body, NULL), -1);
+    assert_int_equal(simt_run(wraps, warp, 0, 0, body, NULL), -1);
+    assert_int_equal(simt_run(vast, warp, 0, 1, body, NULL), -1);
+    assert_int_equal(simt_run(wide, warp, 0, 1, body, NULL), -1);
+    assert_non_null(strstr(simt_error(), "resident"));
+#if !defined(__SANITIZE_ADDRESS__) /* whose malloc ends the program rather than return NULL */
+    /* shared memory that nobody has */
+    assert_int_equal(run(warp_step_thunk, 1, 32, SIZE_MAX / 4, 0, out), -1);
+    assert_non_null(strstr(simt_error(), "memory"));
+#endif
+    assert_int_equal(run(warp_step_thunk, 1, 32, 0, 0, out), 0);
 }
 
 static void dynamic_memory_is_poisoned(void **state) {
@@ -171,53 +225,112 @@ static void counts_are_kept(void **state) {
     assert_int_equal(simt_counts().exchanges, 0);
     assert_int_equal(run(warp_step_thunk, 1, 32, 0, 0, out), 0);
     assert_int_equal(simt_counts().exchanges, 32);
+    assert_int_equal(simt_counts().switches, 64); /* once in the step, once at the end */
+    assert_int_equal(run(grid_wide_thunk, 2, 32, 0, 1, out), 0);
+    assert_int_equal(simt_counts().grid_barriers, 128);
 }
 
-/* Against dtype.c, which was written apart from simt.h's conversions. */
+/* The conversions anew, by value and in double, for formats of 1 + exponent + fraction bits. */
+struct format {
+    int fraction, bias, top; /* fraction bits; exponent bias; the exponent field of infinity */
+};
+static const struct format HALF = {10, 15, 31}, BRAIN = {7, 127, 255};
+
+static double decoded(struct format f, uint16_t bits) {
+    int exponent = (bits & 0x7fff) >> f.fraction, fraction = bits & ((1 << f.fraction) - 1);
+    double sign = bits & 0x8000 ? -1 : 1;
+    if (exponent == f.top) return fraction ? NAN : sign * INFINITY;
+    if (exponent == 0) return sign * ldexp(fraction, 1 - f.bias - f.fraction);
+    return sign * ldexp((1 << f.fraction) + fraction, exponent - f.bias - f.fraction);
+}
+
+static uint16_t encoded(struct format f, double x) { /* x is no NaN */
+    uint16_t sign = signbit(x) ? 0x8000 : 0;
+    int exponent = 0;
+    if (isinf(x)) return (uint16_t)(sign | f.top << f.fraction);
+    if (x == 0) return sign;
+    frexp(x, &exponent);
+    if (exponent < 2 - f.bias) exponent = 2 - f.bias; /* frexp's are one above the field's */
+    /* in steps of the last place; nearbyint rounds to nearest even, and a carry moves up by itself
+     */
+    int steps = (int)nearbyint(ldexp(fabs(x), f.fraction + 1 - exponent));
+    int field = ((exponent - 2 + f.bias) << f.fraction) + steps;
+    if (field > f.top << f.fraction) field = f.top << f.fraction;
+    return (uint16_t)(sign | field);
+}
+
+static float from_word(uint32_t word) {
+    float f;
+    memcpy(&f, &word, sizeof f);
+    return f;
+}
+
 static void check_rounding(float f) {
-    uint16_t half, brain;
-    dtype_store(DTYPE_F16, &half, 0, f);
-    dtype_store(DTYPE_BF16, &brain, 0, f);
+    uint16_t half = test_float_to_half(f), brain = test_float_to_bfloat16(f);
+    uint32_t halves = test_pack_half2(f, 1), brains = test_pack_bfloat162(f, 1);
     if (isnan(f)) {
-        assert_true(isnan(test_half_to_float(test_float_to_half(f))));
-        assert_true(isnan(test_bfloat16_to_float(test_float_to_bfloat16(f))));
+        if (!isnan(decoded(HALF, half)) || !isnan(decoded(BRAIN, brain)) ||
+            !isnan(decoded(HALF, (uint16_t)halves)) || !isnan(decoded(BRAIN, (uint16_t)brains)))
+            fail_msg("a NaN became a number");
         return;
     }
-    assert_int_equal(test_float_to_half(f), half);
-    assert_int_equal(test_float_to_bfloat16(f), brain);
-    assert_int_equal(test_pack_half2(f, 1.0f), half | 0x3c000000u);
+    if (half != encoded(HALF, f) || halves != (half | 0x3c000000u))
+        fail_msg("half of %a: %04x and %08x, want %04x", f, half, halves, encoded(HALF, f));
+    if (brain != encoded(BRAIN, f) || brains != (brain | 0x3f800000u))
+        fail_msg("bfloat16 of %a: %04x and %08x, want %04x", f, brain, brains, encoded(BRAIN, f));
 }
 
-static void conversions_agree_with_the_host(void **state) {
+/* The float nearest to x and its neighbours, of both signs. */
+static void check_around(double x) {
+    float f = (float)x;
+    uint32_t word;
+    memcpy(&word, &f, sizeof word);
+    for (int step = -1; step <= 1; step++) {
+        check_rounding(from_word(word + (uint32_t)step));
+        check_rounding(-from_word(word + (uint32_t)step));
+    }
+}
+
+static void check_number(double want, float got, float unpacked) {
+    if (isnan(want)
+            ? !isnan(got) || !isnan(unpacked)
+            : want != (double)got || want != (double)unpacked || !signbit(want) != !signbit(got))
+        fail_msg("want %a, got %a and %a", want, got, unpacked);
+}
+
+static void conversions_to_float_are_exact(void **state) {
     (void)state;
     for (uint32_t bits = 0; bits < 65536; bits++) {
         uint16_t b = (uint16_t)bits;
-        double half = dtype_load(DTYPE_F16, &b, 0), brain = dtype_load(DTYPE_BF16, &b, 0);
-        if (isnan(half))
-            assert_true(isnan(test_half_to_float(b)));
-        else
-            assert_true(test_half_to_float(b) == (float)half);
-        if (isnan(brain))
-            assert_true(isnan(test_bfloat16_to_float(b)));
-        else
-            assert_true(test_bfloat16_to_float(b) == (float)brain);
-        /* every half, and the floats on both sides of the midpoint above it */
-        uint32_t word = bits << 13 << 3 >> 3;
-        for (int step = -1; step <= 1; step++) {
-            float f = (float)half;
-            memcpy(&word, &f, 4);
-            word += 0x1000u + (uint32_t)step;
-            memcpy(&f, &word, 4);
-            check_rounding(f);
-        }
+        float out[2];
+        test_unpack_half2(bits << 16 | (bits ^ 0x8000), out);
+        check_number(decoded(HALF, b), test_half_to_float(b), out[1]);
+        check_number(decoded(HALF, b ^ 0x8000), test_half_to_float(b ^ 0x8000), out[0]);
+        test_unpack_bfloat162(bits << 16 | (bits ^ 0x8000), out);
+        check_number(decoded(BRAIN, b), test_bfloat16_to_float(b), out[1]);
+        check_number(decoded(BRAIN, b ^ 0x8000), test_bfloat16_to_float(b ^ 0x8000), out[0]);
     }
+}
+
+static void conversions_from_float_round_to_nearest_even(void **state) {
+    const struct format formats[] = {HALF, BRAIN};
+    (void)state;
+    /* around every number of either format and every midpoint between two, up to overflow */
+    for (int k = 0; k < 2; k++)
+        for (int bits = 1; bits < formats[k].top << formats[k].fraction; bits++) {
+            double below = decoded(formats[k], (uint16_t)(bits - 1));
+            double x = decoded(formats[k], (uint16_t)bits);
+            check_around(x), check_around((below + x) / 2);
+        }
+    check_around(65520); /* from here on a half is infinite */
+    check_around(0x1.ffp127);
+    const uint32_t ends[] = {0, 1, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fc00000, 0x7fffffff};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        check_rounding(from_word(ends[i])), check_rounding(from_word(ends[i] | 0x80000000u));
     uint64_t seed = 12345;
     for (int i = 0; i < 1000000; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        uint32_t word = (uint32_t)(seed >> 32);
-        float f;
-        memcpy(&f, &word, 4);
-        check_rounding(f);
+        check_rounding(from_word((uint32_t)(seed >> 32)));
     }
 }
 
@@ -227,13 +340,16 @@ int main(void) {
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(schedules_show_a_race),
         cmocka_unit_test(a_spin_wait_ends),
+        cmocka_unit_test(spinning_threads_starve_nobody),
+        cmocka_unit_test(a_time_limit_ends_a_launch),
         cmocka_unit_test(a_whole_warp_steps_at_once),
         cmocka_unit_test(an_overrun_stack_is_named),
         cmocka_unit_test(large_cooperative_grids_fit),
         cmocka_unit_test(absurd_launches_are_refused),
         cmocka_unit_test(dynamic_memory_is_poisoned),
         cmocka_unit_test(counts_are_kept),
-        cmocka_unit_test(conversions_agree_with_the_host),
+        cmocka_unit_test(conversions_to_float_are_exact),
+        cmocka_unit_test(conversions_from_float_round_to_nearest_even),
     };
     return cmocka_run_group_tests_name("simt", tests, NULL, NULL);
 }
