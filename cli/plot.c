@@ -88,7 +88,7 @@ static int run_gnuplot(const char *script, const char *csv, const char *out, cha
     FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
     if (file) {
         rewind(file);
-        if (fgets(line, (int)bytes, file)) line[strcspn(line, "\n")] = 0;
+        while (!line[0] && fgets(line, (int)bytes, file)) line[strcspn(line, "\n")] = 0;
         fclose(file);
     }
     unlink(log);
