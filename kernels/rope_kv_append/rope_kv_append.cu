@@ -8,7 +8,8 @@
 // VECTOR_BYTES, table to 16. Turning is defined in rope.cuh.
 // Least traffic: k and v read once, written once, 8 bytes a row of positions and sequences.
 // Variants: a thread moves the same pairs of HEADS heads of k and of v, loaded before the position
-// is known; TRIG 0 reads the table, 1 computes by a three-step reduction, 2 by sinf and cosf;
+// is known; TILE 1 walks row by row, n takes n rows together and walks them head by head, so that
+// what lies together in the cache (a head's positions) is written together; TRIG 0 reads the table, 1 computes by a three-step reduction, 2 by sinf and cosf;
 // BLOCKS_PER_SM 0 starts a thread for each piece of work, n a grid of n blocks a multiprocessor
 // that walks over them.
 #include "kernels/rope/rope.cuh"
@@ -43,10 +44,14 @@ ENTRY_BOUNDS(rope_kv_append, BLOCK)
     for (long long first = (long long)blockIdx.x * BLOCK; first < pieces; first += step) {
         if (first + threadIdx.x >= pieces) break;
         // Wide division once a block; within it 32 bits are enough.
-        const long long first_row = first / PIECES;
-        const unsigned offset = (unsigned)(first - first_row * PIECES) + threadIdx.x;
-        const unsigned piece = offset % PIECES, part = piece % PARTS, group = piece / PARTS;
-        const long long row = first_row + offset / PIECES;
+        const long long first_tile = first / (TILE * PIECES);
+        const unsigned offset = (unsigned)(first - first_tile * (TILE * PIECES)) + threadIdx.x;
+        const unsigned piece = offset % (TILE * PIECES);
+        const long long base = (first_tile + offset / (TILE * PIECES)) * TILE;
+        const unsigned here = TILE == 1 || rows - base >= TILE ? TILE : (unsigned)(rows - base);
+        const unsigned group = piece / (here * PARTS), within = piece - group * (here * PARTS);
+        const unsigned part = within % PARTS;
+        const long long row = base + within / PARTS;
 
         word a[HEADS], b[HEADS], va[HEADS], vb[HEADS];
 #pragma unroll
