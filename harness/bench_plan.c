@@ -180,6 +180,8 @@ static enum status choose_model(struct builder *b, const struct kernel *kernel,
     json_error_t error;
     snprintf(path, sizeof path, "%s/config.json", b->options->model);
     json_t *json = json_load_file(path, 0, &error);
+    if (!json && error.line < 0)
+        return fail(STATUS_FORMAT, "%s; a HuggingFace model's folder was expected", error.text);
     if (!json)
         return fail(STATUS_FORMAT, "%s:%d: %s; a HuggingFace config.json was expected", path,
                     error.line, error.text);
@@ -211,6 +213,13 @@ static enum status choose_model(struct builder *b, const struct kernel *kernel,
         const char *name;
         double value;
     } reals[] = {{"eps", eps}, {"theta", theta}, {"factor", factor ? factor : 1}};
+    bool concerned = false; /* has the kernel a size that models differ in? */
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        concerned |= kernel_size(kernel, sizes[k].name) >= 0;
+    if (!concerned) {
+        choose_standard(b, kernel, list);
+        return STATUS_OK;
+    }
     for (int i = 0; i < kernel->problem_count; i++) {
         struct problem problem = kernel->problems[i];
         problem.dtype = b->options->dtype;
