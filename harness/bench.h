@@ -51,10 +51,10 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     const struct kernel *kernel;
     struct problem problem; /* one of its problems */
     struct point *point;
-    struct build *build;           /* of each point, once it is compiled */
-    int points, capacity, sampled; /* the sample comes first */
-    int sent, done;                /* compiling */
-    int facts_sent;                /* points sent to be compiled for facts_arch, see bench.c */
+    struct build *build; /* of each point, once it is compiled */
+    int points, capacity;
+    int sent, done; /* compiling */
+    int facts_sent; /* points sent to be compiled for facts_arch, see bench.c */
 };
 
 struct cell { /* one kernel, problem and policy */

@@ -71,7 +71,6 @@ static enum status fill_group(struct builder *b, struct group *g) {
     } else {
         for (int i = 0; i < sampled && !status; i++) status = add_point(g, &sample[i]);
     }
-    g->sampled = g->points;
     free(sample);
     return status;
 }
@@ -271,7 +270,7 @@ static int policies_for(const struct builder *b, const struct chosen *item,
     return count;
 }
 
-/* The points of the group that are legal for this problem, and its default and configured ones. */
+/* Adds the problem's default and configured points to its group. */
 static enum status fill_cell(struct builder *b, struct cell *c) {
     struct group *g = c->group;
     TRY(space_default(g->kernel, &c->problem, b->device, &c->fallback));
@@ -284,6 +283,8 @@ static enum status fill_cell(struct builder *b, struct cell *c) {
     return STATUS_OK;
 }
 
+/* All points of the group that are legal for this problem: the sample, and the defaults and
+ * configured points of every problem of the group, which have a good chance here, too. */
 static enum status order_points(struct builder *b, struct cell *c) {
     struct group *g = c->group;
     const char *why = NULL;
