@@ -9,9 +9,9 @@
 // Least traffic: k and v read once, written once, 8 bytes a row of positions and sequences.
 // Variants: a thread moves the same pairs of HEADS heads of k and of v, loaded before the position
 // is known; TILE 1 walks row by row, n takes n rows together and walks them head by head, so that
-// what lies together in the cache (a head's positions) is written together; TRIG 0 reads the table, 1 computes by a three-step reduction, 2 by sinf and cosf;
-// BLOCKS_PER_SM 0 starts a thread for each piece of work, n a grid of n blocks a multiprocessor
-// that walks over them.
+// what lies together in the cache (a head's positions) is written together; TRIG 0 reads the table,
+// 1 computes by a three-step reduction, 2 by sinf and cosf; BLOCKS_PER_SM 0 starts a thread for
+// each piece of work, n a grid of n blocks a multiprocessor that walks over them.
 #include "kernels/rope/rope.cuh"
 
 typedef element_of<DTYPE> E;
