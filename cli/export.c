@@ -154,6 +154,14 @@ static enum status write_best(struct store *store, const char *format, const cha
     return write_query(store, format, folder, "bench", sql, slug);
 }
 
+enum status export_folder(const char *out, const char *device_slug, char *folder, size_t bytes) {
+    snprintf(folder, bytes, "%s/%s", out, device_slug);
+    mkdir(out, 0777);
+    if (mkdir(folder, 0777) && errno != EEXIST)
+        return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
+    return STATUS_OK;
+}
+
 enum status export_bench_csv(struct store *store, const char *device_slug, const char *folder) {
     return write_best(store, "csv", device_slug, folder);
 }
@@ -229,10 +237,7 @@ static enum status export_device(void *context, int columns, const char *const *
     (void)columns, (void)names;
     if (e->a->device && strcmp(e->a->device, v[0]) != 0) return STATUS_OK;
     e->devices++;
-    snprintf(folder, sizeof folder, "%s/%s", e->a->out, v[0]);
-    mkdir(e->a->out, 0777);
-    if (mkdir(folder, 0777) && errno != EEXIST)
-        return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
+    TRY(export_folder(e->a->out, v[0], folder, sizeof folder));
     TRY(write_best(e->store, e->a->format, v[0], folder));
     if (e->a->all) {
         snprintf(sql, sizeof sql,

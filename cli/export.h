@@ -7,4 +7,7 @@
 /* Writes FOLDER/bench.csv: the best point of every problem and policy of a device. */
 enum status export_bench_csv(struct store *store, const char *device_slug, const char *folder);
 
+/* Makes OUT/<device>/ and gives its name. */
+enum status export_folder(const char *out, const char *device_slug, char *folder, size_t bytes);
+
 #endif

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -141,10 +140,7 @@ static enum status plot_device(void *context, int columns, const char *const *na
     (void)columns, (void)names;
     if (p->a->device && strcmp(p->a->device, v[0]) != 0) return STATUS_OK;
     p->devices++;
-    snprintf(folder, sizeof folder, "%s/%s", p->a->out, v[0]);
-    mkdir(p->a->out, 0777);
-    if (mkdir(folder, 0777) && errno != EEXIST)
-        return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
+    TRY(export_folder(p->a->out, v[0], folder, sizeof folder));
     TRY(export_bench_csv(p->store, v[0], folder));
     return draw(p->a, folder);
 }

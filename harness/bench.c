@@ -11,13 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness/pool.h"
 #include "harness/worker.h"
 #include "runtime/compile.h"
 #include "runtime/config.h"
+#include "runtime/clock.h"
+#include "runtime/json_text.h"
 
 #ifndef FASTINFER_COMMIT
 #define FASTINFER_COMMIT "unknown"
@@ -57,12 +58,6 @@ static volatile sig_atomic_t interrupted;
 static void on_interrupt(int signal) {
     (void)signal;
     if (interrupted++) _exit(130); /* a second Ctrl-C does not wait; the database stands it */
-}
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 /* --- requests
@@ -292,11 +287,6 @@ static enum status feed(struct bench *b, int worker) {
 /* --- replies
  * ---------------------------------------------------------------------------------------- */
 
-static const char *text_of(const json_t *json, const char *key) {
-    const char *text = json_string_value(json_object_get(json, key));
-    return text ? text : "";
-}
-
 static void count_seconds(struct bench *b, const struct record *r) {
     b->out->measure_s += r->seconds_measuring + r->seconds_verifying;
 }
@@ -316,8 +306,8 @@ static enum status take_compiled(struct bench *b, const struct job *job, const j
     struct group *g = job->group;
     bool ok = json_is_true(json_object_get(reply, "ok"));
     if (job->arch != b->arch) return take_facts(b, job, records);
-    if (!ok && status_parse(text_of(reply, "status")) == STATUS_MISSING)
-        return fail(STATUS_MISSING, "%s", text_of(reply, "message"));
+    if (!ok && status_parse(json_text(reply, "status")) == STATUS_MISSING)
+        return fail(STATUS_MISSING, "%s", json_text(reply, "message"));
     for (int i = 0; i < job->count; i++) {
         struct record r = {0};
         struct build *build = &g->build[job->first + i];
@@ -325,8 +315,8 @@ static enum status take_compiled(struct bench *b, const struct job *job, const j
             *build = r.build;
             if (!build->cached) b->out->compile_s += build->compile_ms / 1e3;
         } else {
-            build->status = ok ? STATUS_COMPILE : status_parse(text_of(reply, "status"));
-            snprintf(build->log, sizeof build->log, "%.2000s", text_of(reply, "message"));
+            build->status = ok ? STATUS_COMPILE : status_parse(json_text(reply, "status"));
+            snprintf(build->log, sizeof build->log, "%.2000s", json_text(reply, "message"));
         }
         g->done++;
     }
@@ -340,13 +330,13 @@ static enum status take_evaluated(struct bench *b, const struct job *job, const 
     if (record) {
         TRY(record_from_json(record, &r));
     } else { /* the worker died, ran over its time, or had no memory for the problem */
-        r = (struct record){.status = status_parse(text_of(reply, "status")),
+        r = (struct record){.status = status_parse(json_text(reply, "status")),
                             .problem = c->problem,
                             .has_point = true,
                             .point = c->group->point[job->first],
                             .build = c->group->build[job->first],
                             .telemetry = {-1, -1, -1, -1}};
-        snprintf(r.reason, sizeof r.reason, "%.500s", text_of(reply, "message"));
+        snprintf(r.reason, sizeof r.reason, "%.500s", json_text(reply, "message"));
         snprintf(r.subject, sizeof r.subject, "kernel");
         snprintf(r.kernel, sizeof r.kernel, "%s", c->group->kernel->name);
     }
@@ -419,8 +409,8 @@ static enum status ask(struct bench *b, int worker, const char *op, json_t **rep
     while (who < 0) TRY(pool_wait(&b->pool, 1, &who, reply, &job));
     free(job);
     if (json_is_true(json_object_get(*reply, "ok"))) return STATUS_OK;
-    enum status status = status_parse(text_of(*reply, "status"));
-    fail(status, "%s", text_of(*reply, "message"));
+    enum status status = status_parse(json_text(*reply, "status"));
+    fail(status, "%s", json_text(*reply, "message"));
     json_decref(*reply);
     *reply = NULL;
     return status;
@@ -443,9 +433,9 @@ static enum status describe(struct bench *b, struct environment *e) {
     json_t *reply;
     TRY(ask(b, 0, "describe", &reply));
     info_from_json(json_object_get(reply, "device"), &e->device);
-    snprintf(e->compiler, sizeof e->compiler, "%.590s", text_of(reply, "compiler"));
-    snprintf(e->baseline, sizeof e->baseline, "%.90s", text_of(reply, "baseline"));
-    const char *note = text_of(reply, "baseline_note");
+    snprintf(e->compiler, sizeof e->compiler, "%.590s", json_text(reply, "compiler"));
+    snprintf(e->baseline, sizeof e->baseline, "%.90s", json_text(reply, "baseline"));
+    const char *note = json_text(reply, "baseline_note");
     size_t n = strlen(b->out->note);
     if (*note && b->options->baselines)
         snprintf(b->out->note + n, sizeof b->out->note - n, "%s%.200s", n ? "\n" : "", note);
@@ -535,7 +525,7 @@ enum status bench_run(const struct bench_options *options, struct store *store,
     struct environment environment = {0};
     struct sigaction action = {.sa_handler = on_interrupt}, before;
     char device[16];
-    double start = now_s();
+    double start = clock_seconds();
     *out = (struct bench_outcome){0};
     interrupted = 0;
     sigaction(SIGINT, &action, &before);
@@ -550,7 +540,7 @@ enum status bench_run(const struct bench_options *options, struct store *store,
         status = run_planned(&b, &environment);
     }
     progress_clear(&b.progress);
-    out->wall_s = now_s() - start;
+    out->wall_s = clock_seconds() - start;
     if (b.device_workers)
         out->busy_share =
             (out->measure_s + (b.arch ? 0 : out->compile_s)) / (out->wall_s * b.device_workers);

@@ -1,17 +1,11 @@
 #include "harness/measure.h"
+#include "runtime/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { COLD_SETS = 64, EMPTY_SAMPLES = 21 };
-
-static double now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 int measure_sets(const struct kernel *kernel, const struct problem *problem,
                  const struct device_info *device, struct policy policy) {
@@ -158,16 +152,16 @@ static enum status measure_host(struct contender *c, struct policy policy) {
     TRY(subject_restore(s));
     TRY(device->ops->synchronize(device));
     int calls = c->graph ? 4 : CALLS;
-    double start = now_ns();
+    double start = clock_seconds();
     for (int i = 0; i < calls; i++)
         TRY(c->graph ? device->ops->graph_launch(device, c->graph)
                      : enqueue_launches(c, policy, 1));
-    double enqueued = now_ns();
+    double enqueued = clock_seconds();
     TRY(device->ops->synchronize(device));
-    double done = now_ns();
+    double done = clock_seconds();
     int launches = calls * (c->graph ? c->launches : 1);
-    c->host_ns = (enqueued - start) / launches;
-    c->wall_ns = (done - start) / launches;
+    c->host_ns = (enqueued - start) * 1e9 / launches;
+    c->wall_ns = (done - start) * 1e9 / launches;
     return STATUS_OK;
 }
 
@@ -180,7 +174,7 @@ enum status measure_contest(struct policy policy, struct contender *contenders, 
         contenders[i].resolution_ns = device->ops->clock_resolution_ns / contenders[i].launches;
     }
     int most = limits->max_samples < MAX_SAMPLES ? limits->max_samples : MAX_SAMPLES;
-    double start = now_ns();
+    double start = clock_seconds();
     for (int round = 0; round < most; round++) {
         bool settled = round >= limits->min_samples;
         for (int i = 0; i < count; i++) {
@@ -192,7 +186,8 @@ enum status measure_contest(struct policy policy, struct contender *contenders, 
             settled &= stats_settled(&contenders[i].summary, limits->share,
                                      contenders[i].resolution_ns) != 0;
         if (settled) break;
-        if (round + 1 >= limits->min_samples && now_ns() - start > limits->max_seconds * 1e9) break;
+        if (round + 1 >= limits->min_samples && clock_seconds() - start > limits->max_seconds)
+            break;
     }
     for (int i = 0; i < count; i++) TRY(measure_host(&contenders[i], policy));
     return STATUS_OK;

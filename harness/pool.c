@@ -1,4 +1,5 @@
 #include "harness/pool.h"
+#include "runtime/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,16 +12,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static bool write_all(int fd, const void *data, size_t bytes) {
     for (const char *at = data; bytes;) {
@@ -133,7 +127,7 @@ enum status pool_send(struct pool *pool, int worker, json_t *request, void *job,
     if (!status) status = frame_write(w->fd, request);
     json_decref(request);
     w->busy = true, w->job = job;
-    w->started_s = now_s();
+    w->started_s = clock_seconds();
     w->deadline_s = w->started_s + seconds;
     return status == STATUS_CRASH ? STATUS_OK : status; /* pool_wait will find it dead */
 }
@@ -162,7 +156,7 @@ static enum status bury(struct worker *w, bool timeout, json_t **reply) {
 enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **reply, void **job) {
     struct pollfd fds[MAX_WORKERS];
     int index[MAX_WORKERS], count = 0;
-    double now = now_s(), until = now + seconds;
+    double now = clock_seconds(), until = now + seconds;
     *worker = -1, *reply = NULL;
     for (int i = 0; i < pool->count; i++) {
         if (!pool->worker[i].busy) continue;
@@ -175,7 +169,7 @@ enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **r
     if (ready < 0 && errno != EINTR) return fail(STATUS_SYSTEM, "poll: %s", strerror(errno));
     for (int k = 0; k < count; k++) {
         struct worker *w = &pool->worker[index[k]];
-        bool late = now_s() > w->deadline_s;
+        bool late = clock_seconds() > w->deadline_s;
         if (ready <= 0 ? !late : !fds[k].revents && !late) continue;
         *worker = index[k], *job = w->job;
         w->busy = false;

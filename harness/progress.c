@@ -1,18 +1,12 @@
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness/bench.h"
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+#include "runtime/clock.h"
 
 void progress_start(struct progress *p) {
-    p->start_s = now_s(), p->shown_s = 0;
+    p->start_s = clock_seconds(), p->shown_s = 0;
     p->terminal = isatty(2) != 0;
 }
 
@@ -27,7 +21,7 @@ static void format_time(double s, char *out, size_t bytes) {
 
 void progress_show(struct progress *p, const char *doing, int done, int total, const char *best,
                    bool force) {
-    double now = now_s(), elapsed = now - p->start_s;
+    double now = clock_seconds(), elapsed = now - p->start_s;
     if (p->quiet || (!force && now - p->shown_s < (p->terminal ? 0.2 : 5.0))) return;
     p->shown_s = now;
     char left[48] = "", time[40];

@@ -5,11 +5,8 @@
 #include <string.h>
 
 #include "kernels/registry.h"
+#include "runtime/json_text.h"
 
-static const char *text_of(const json_t *json, const char *key) {
-    const char *text = json_string_value(json_object_get(json, key));
-    return text ? text : "";
-}
 static double number_of(const json_t *json, const char *key) {
     return json_number_value(json_object_get(json, key));
 }
@@ -33,7 +30,7 @@ static json_t *build_to_json(const struct build *b) {
 }
 
 static void build_from_json(const json_t *json, struct build *b) {
-    *b = (struct build){.status = status_parse(text_of(json, "status")),
+    *b = (struct build){.status = status_parse(json_text(json, "status")),
                         .cached = json_is_true(json_object_get(json, "cached")),
                         .compile_ms = number_of(json, "ms"),
                         .registers = (int)number_of(json, "registers"),
@@ -41,8 +38,8 @@ static void build_from_json(const json_t *json, struct build *b) {
                         .stack_bytes = (int)number_of(json, "stack"),
                         .shared_bytes = (int)number_of(json, "shared"),
                         .blocks_per_sm = (int)number_of(json, "blocks")};
-    snprintf(b->code_hash, sizeof b->code_hash, "%.32s", text_of(json, "hash"));
-    snprintf(b->log, sizeof b->log, "%.2000s", text_of(json, "log"));
+    snprintf(b->code_hash, sizeof b->code_hash, "%.32s", json_text(json, "hash"));
+    snprintf(b->log, sizeof b->log, "%.2000s", json_text(json, "log"));
 }
 
 json_t *record_to_json(const struct record *r) {
@@ -71,17 +68,17 @@ json_t *record_to_json(const struct record *r) {
 
 enum status record_from_json(const json_t *json, struct record *out) {
     const struct kernel *kernel;
-    *out = (struct record){.status = status_parse(text_of(json, "status"))};
+    *out = (struct record){.status = status_parse(json_text(json, "status"))};
     if (out->status == STATUS_COUNT)
         return fail(STATUS_FORMAT, "a worker's record has no known status");
-    snprintf(out->reason, sizeof out->reason, "%.500s", text_of(json, "reason"));
-    snprintf(out->subject, sizeof out->subject, "%.31s", text_of(json, "subject"));
-    snprintf(out->kernel, sizeof out->kernel, "%.31s", text_of(json, "kernel"));
+    snprintf(out->reason, sizeof out->reason, "%.500s", json_text(json, "reason"));
+    snprintf(out->subject, sizeof out->subject, "%.31s", json_text(json, "subject"));
+    snprintf(out->kernel, sizeof out->kernel, "%.31s", json_text(json, "kernel"));
     TRY(registry_find(out->kernel, &kernel));
-    TRY(problem_parse(kernel, text_of(json, "problem"), &out->problem));
-    out->problem.dtype = dtype_parse(text_of(json, "dtype"));
-    if (*text_of(json, "point")) {
-        TRY(point_parse(kernel, text_of(json, "point"), &out->point));
+    TRY(problem_parse(kernel, json_text(json, "problem"), &out->problem));
+    out->problem.dtype = dtype_parse(json_text(json, "dtype"));
+    if (*json_text(json, "point")) {
+        TRY(point_parse(kernel, json_text(json, "point"), &out->point));
         out->has_point = true;
         build_from_json(json_object_get(json, "build"), &out->build);
     }

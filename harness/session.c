@@ -5,18 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness/verify.h"
 #include "kernels/registry.h"
 #include "runtime/cuda_api.h"
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+#include "runtime/clock.h"
 
 /* --- opening -----------------------------------------------------------------------------------
  */
@@ -210,12 +204,12 @@ enum status session_evaluate(struct session *s, const struct kernel *kernel,
     begin_record(r, "kernel", kernel, problem);
     r->has_point = true, r->point = *point;
     TRY(ensure_subjects(s, kernel, problem, policy));
-    double start = now_s();
+    double start = clock_seconds();
     enum status status = variant_open(s->device, kernel, problem, point, &variant);
     r->build = variant.build;
-    double opened = now_s();
+    double opened = clock_seconds();
     if (!status) status = verify_both(s, s->timed, &variant, r);
-    double verified = now_s();
+    double verified = clock_seconds();
     r->seconds_compiling = opened - start, r->seconds_verifying = verified - opened;
     if (!status) {
         struct call call = {s->timed, &variant};
@@ -225,7 +219,7 @@ enum status session_evaluate(struct session *s, const struct kernel *kernel,
         if (!status) take_contender(r, &c);
         measure_free(&c, 1);
     }
-    r->seconds_measuring = now_s() - verified;
+    r->seconds_measuring = clock_seconds() - verified;
     r->telemetry = session_telemetry(s);
     if (status) keep_failure(r, status);
     variant_close(s->device, &variant);
@@ -345,11 +339,11 @@ static enum status add_point(struct session *s, const struct contest *contest, i
         TRY(subject_open(&s->support, kernel, &problem, s->seed, sets, &a->stream));
     }
     struct subject *subject = ceiling ? a->stream : s->timed;
-    double start = now_s();
+    double start = clock_seconds();
     enum status status = variant_open(s->device, kernel, &problem, &r->point, &a->variant[i]);
     r->build = a->variant[i].build;
     if (!status) status = verify_both(s, subject, &a->variant[i], r);
-    r->seconds_verifying = now_s() - start;
+    r->seconds_verifying = clock_seconds() - start;
     if (status) {
         keep_failure(r, status);
         return still_alive(s);
@@ -399,7 +393,7 @@ enum status session_contest(struct session *s, const struct contest *contest,
     struct arena *a = calloc(1, sizeof *a);
     if (!a) return fail(STATUS_SYSTEM, "out of memory");
     enum status status = fill_arena(s, contest, a, records, record_count);
-    double start = now_s();
+    double start = clock_seconds();
     if (!status && a->count)
         status =
             measure_contest(contest->policy, a->contender, a->count, &contest->limits, &s->empties);
@@ -407,7 +401,7 @@ enum status session_contest(struct session *s, const struct contest *contest,
         struct record *r = &records[a->record_of[i]];
         take_contender(r, &a->contender[i]);
         r->telemetry = session_telemetry(s);
-        r->seconds_measuring = (now_s() - start) / a->count;
+        r->seconds_measuring = (clock_seconds() - start) / a->count;
     }
     measure_free(a->contender, a->count);
     for (int i = 0; i < contest->count; i++) variant_close(s->device, &a->variant[i]);

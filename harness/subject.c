@@ -253,14 +253,13 @@ static enum status ensure_scratch(struct subject *s, size_t bytes) {
     return device->ops->set_bytes(device, s->scratch, 0xff, bytes);
 }
 
-/* Appends what follows the pointers: sizes that are not compiled, then reals. */
-static void append_scalars(const struct kernel *kernel, const struct problem *problem,
-                           struct launch *launch) {
+void subject_append_scalars(const struct subject *s, struct launch *launch) {
+    const struct kernel *kernel = s->kernel;
     for (int i = 0; i < kernel->size_count; i++)
         if (!kernel->sizes[i].compiled)
-            launch->param[launch->param_count++] = (uint64_t)problem->size[i];
+            launch->param[launch->param_count++] = (uint64_t)s->problem.size[i];
     for (int i = 0; i < kernel->real_count; i++) {
-        float real = (float)problem->real[i];
+        float real = (float)s->problem.real[i];
         memcpy(&launch->param[launch->param_count++], &real, sizeof real);
     }
 }
@@ -275,7 +274,7 @@ enum status subject_launch(struct subject *s, const struct variant *variant, int
         launch.param[launch.param_count++] = bits(s->pointer[from][i]);
     }
     if (variant->plan.scratch_bytes) launch.param[launch.param_count++] = bits(s->scratch);
-    append_scalars(s->kernel, &s->problem, &launch);
+    subject_append_scalars(s, &launch);
     if (variant->plan.scratch_zeroed)
         TRY(device->ops->set_bytes(device, s->scratch, 0, variant->plan.scratch_bytes));
     for (int i = 0; i < variant->plan.stages; i++) {

@@ -68,6 +68,9 @@ enum status variant_open(struct device *device, const struct kernel *kernel,
                          struct variant *out);
 void variant_close(struct device *device, struct variant *variant);
 
+/* Appends to a launch what follows the pointers at every entry: the sizes that are not compiled,
+ * then the reals. */
+void subject_append_scalars(const struct subject *subject, struct launch *launch);
 /* Enqueues the variant once: activations of one set, weights of another. */
 enum status subject_launch(struct subject *subject, const struct variant *variant, int set,
                            int weight_set);

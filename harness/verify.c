@@ -170,13 +170,7 @@ static enum status checker_run(struct subject *s, struct checker *c, struct chec
             (uint64_t)(uintptr_t)(s->pristine[i] ? s->pristine[i] : s->pointer[0][i]);
     for (int i = 0; i < count; i++)
         launch.param[launch.param_count++] = (uint64_t)(uintptr_t)s->pointer[0][i];
-    for (int i = 0; i < s->kernel->size_count; i++)
-        if (!s->kernel->sizes[i].compiled)
-            launch.param[launch.param_count++] = (uint64_t)s->problem.size[i];
-    for (int i = 0; i < s->kernel->real_count; i++) {
-        float real = (float)s->problem.real[i];
-        memcpy(&launch.param[launch.param_count++], &real, sizeof real);
-    }
+    subject_append_scalars(s, &launch);
     launch.param[launch.param_count++] = (uint64_t)(uintptr_t)c->report;
     TRY(device->ops->upload(device, c->report, report, sizeof *report));
     TRY(device->ops->launch(device, &launch));

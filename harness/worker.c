@@ -9,6 +9,7 @@
 #include "harness/session.h"
 #include "kernels/registry.h"
 #include "runtime/cuda_api.h"
+#include "runtime/json_text.h"
 
 enum { CHANNEL = 3 };
 
@@ -20,11 +21,6 @@ struct state {
     bool wants_baseline, loaded_baseline;
     uint64_t seed;
 };
-
-static const char *text_of(const json_t *json, const char *key) {
-    const char *text = json_string_value(json_object_get(json, key));
-    return text ? text : "";
-}
 
 json_t *limits_to_json(const struct limits *l) {
     return json_pack("[i, i, f, f]", l->min_samples, l->max_samples, l->share, l->max_seconds);
@@ -65,12 +61,12 @@ json_t *info_to_json(const struct device_info *info) {
 }
 
 void info_from_json(const json_t *json, struct device_info *out) {
-    *out = (struct device_info){.kind = strcmp(text_of(json, "kind"), "cuda") ? DEVICE_CPU
-                                                                              : DEVICE_CUDA};
-    snprintf(out->id, sizeof out->id, "%.15s", text_of(json, "id"));
-    snprintf(out->name, sizeof out->name, "%.95s", text_of(json, "name"));
-    snprintf(out->slug, sizeof out->slug, "%.95s", text_of(json, "slug"));
-    snprintf(out->driver, sizeof out->driver, "%.63s", text_of(json, "driver"));
+    *out = (struct device_info){.kind = strcmp(json_text(json, "kind"), "cuda") ? DEVICE_CPU
+                                                                                : DEVICE_CUDA};
+    snprintf(out->id, sizeof out->id, "%.15s", json_text(json, "id"));
+    snprintf(out->name, sizeof out->name, "%.95s", json_text(json, "name"));
+    snprintf(out->slug, sizeof out->slug, "%.95s", json_text(json, "slug"));
+    snprintf(out->driver, sizeof out->driver, "%.63s", json_text(json, "driver"));
 #define X(field)                                                                                   \
     out->field = (__typeof__(out->field))json_integer_value(json_object_get(json, #field));
     INFO_NUMBERS(X)
@@ -80,9 +76,9 @@ void info_from_json(const json_t *json, struct device_info *out) {
 /* What most requests share. */
 static enum status parse_problem(const json_t *request, const struct kernel **kernel,
                                  struct problem *problem) {
-    TRY(registry_find(text_of(request, "kernel"), kernel));
-    TRY(problem_parse(*kernel, text_of(request, "problem"), problem));
-    problem->dtype = dtype_parse(text_of(request, "dtype"));
+    TRY(registry_find(json_text(request, "kernel"), kernel));
+    TRY(problem_parse(*kernel, json_text(request, "problem"), problem));
+    problem->dtype = dtype_parse(json_text(request, "dtype"));
     return problem->dtype == DTYPE_COUNT ? fail(STATUS_ARGUMENT, "unknown dtype") : STATUS_OK;
 }
 
@@ -106,7 +102,7 @@ static enum status ensure_open(struct state *w, bool baseline) {
 }
 
 static enum status serve_open(struct state *w, const json_t *request) {
-    snprintf(w->device, sizeof w->device, "%.15s", text_of(request, "device"));
+    snprintf(w->device, sizeof w->device, "%.15s", json_text(request, "device"));
     w->seed = (uint64_t)json_integer_value(json_object_get(request, "seed"));
     w->wants_baseline = json_is_true(json_object_get(request, "baseline"));
     return STATUS_OK;
@@ -170,8 +166,8 @@ static enum status serve_evaluate(struct state *w, const json_t *request, json_t
     struct record record;
     TRY(ensure_open(w, false));
     TRY(parse_problem(request, &kernel, &problem));
-    TRY(policy_parse(text_of(request, "policy"), &policy));
-    TRY(point_parse(kernel, text_of(request, "point"), &point));
+    TRY(policy_parse(json_text(request, "policy"), &policy));
+    TRY(point_parse(kernel, json_text(request, "point"), &point));
     struct limits limits = limits_from_json(json_object_get(request, "limits"));
     enum status status =
         session_evaluate(&w->session, kernel, &problem, policy, &point, &limits, &record);
@@ -184,7 +180,7 @@ static enum status parse_contest(const json_t *request, struct contest *contest)
     const json_t *points = json_object_get(request, "points");
     const struct kernel *stream;
     TRY(parse_problem(request, &contest->kernel, &contest->problem));
-    TRY(policy_parse(text_of(request, "policy"), &contest->policy));
+    TRY(policy_parse(json_text(request, "policy"), &contest->policy));
     TRY(registry_find("stream", &stream));
     for (size_t i = 0; i < json_array_size(points) && i < MAX_CONTEST; i++) {
         const json_t *pair = json_array_get(points, i);
@@ -225,7 +221,7 @@ static enum status serve_ceilings(struct state *w, json_t *reply) {
 }
 
 static enum status serve(struct state *w, const json_t *request, json_t *reply) {
-    const char *op = text_of(request, "op");
+    const char *op = json_text(request, "op");
     if (!strcmp(op, "open")) return serve_open(w, request);
     if (!strcmp(op, "describe")) return serve_describe(w, reply);
     if (!strcmp(op, "compile")) return serve_compile(request, reply);
@@ -242,7 +238,7 @@ int worker_main(void) {
     while (!frame_read(CHANNEL, &request)) {
         json_t *reply = json_object();
         enum status status = serve(&w, request, reply);
-        bool silent = !strcmp(text_of(request, "op"), "open");
+        bool silent = !strcmp(json_text(request, "op"), "open");
         json_decref(request);
         json_object_set_new(reply, "ok", json_boolean(!status));
         if (status) {

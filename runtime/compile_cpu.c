@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/compile_internal.h"
 #include "runtime/hash.h"
+#include "runtime/clock.h"
 
 extern char **environ;
 
@@ -132,7 +132,6 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
     char source[1000], object[1000], log[1000], headers[1024], include[1040], *text;
     const char *command;
     char version[300];
-    struct timespec a, b;
     TRY(cpu_compiler(&command, version, sizeof version));
     TRY(source_folder(headers, sizeof headers));
     TRY(source_read(units[0].source, &text));
@@ -171,10 +170,9 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
         argv[n++] = "-fsanitize=address,undefined";
         argv[n++] = "-fno-sanitize-recover=undefined";
     }
-    clock_gettime(CLOCK_MONOTONIC, &a);
+    double start = clock_seconds();
     enum status status = run_compiler(argv, log);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    double ms = (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) * 1e-6;
+    double ms = (clock_seconds() - start) * 1e3;
     if (!status && rename(temporary, object))
         status = fail(STATUS_SYSTEM, "%s: could not be written: %s", object, strerror(errno));
     for (int i = 0; i < count && (!status || count == 1); i++) {

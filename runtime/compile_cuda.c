@@ -3,17 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/compile_internal.h"
 #include "runtime/cuda_api.h"
 #include "runtime/hash.h"
-
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
+#include "runtime/clock.h"
 
 /* The number in front of `words`, the largest over all entries of the log; 0 if absent. */
 static int number_before(const char *log, const char *words) {
@@ -99,7 +93,7 @@ void cuda_compile_unit(struct unit *unit, int arch, const char *folder) {
     char *text = NULL, *log = NULL;
     size_t log_bytes = 0;
     nvrtcProgram program = NULL;
-    double start = now_ms();
+    double start = clock_seconds();
 
     build->registers = build->spill_bytes = build->stack_bytes = build->shared_bytes = -1;
     build->status = STATUS_COMPILE;
@@ -135,7 +129,7 @@ void cuda_compile_unit(struct unit *unit, int arch, const char *folder) {
         build->status = STATUS_OK;
         read_facts(log, build);
     }
-    build->compile_ms = now_ms() - start;
+    build->compile_ms = (clock_seconds() - start) * 1e3;
     if (program) nvrtc->nvrtcDestroyProgram(&program);
     free(log);
     free(text);

@@ -1,4 +1,5 @@
 #include "runtime/config.h"
+#include "runtime/json_text.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -65,11 +66,6 @@ void config_close(struct config *config) {
 
 const char *config_origin(const struct config *config) { return config->origin; }
 
-static const char *text_of(const json_t *json, const char *key) {
-    const char *text = json_string_value(json_object_get(json, key));
-    return text ? text : "";
-}
-
 /* How far an entry's problem is from the one asked for; infinite where a compiled size differs. */
 static double distance(const struct kernel *kernel, const struct problem *a,
                        const struct problem *b) {
@@ -102,8 +98,8 @@ bool config_point(const struct config *config, const struct kernel *kernel,
     json_array_foreach(config->entries, i, entry) {
         struct problem theirs = {0};
         struct point point = {{0}};
-        if (strcmp(text_of(entry, "kernel"), kernel->name) ||
-            strcmp(text_of(entry, "dtype"), dtype_name(problem->dtype)))
+        if (strcmp(json_text(entry, "kernel"), kernel->name) ||
+            strcmp(json_text(entry, "dtype"), dtype_name(problem->dtype)))
             continue;
         if (parse_entry(kernel, entry, &theirs, &point)) {
             fprintf(stderr, "fastinfer: %s: entry %zu: %s; the entry is passed over\n",
@@ -111,7 +107,7 @@ bool config_point(const struct config *config, const struct kernel *kernel,
             continue;
         }
         double far = distance(kernel, problem, &theirs);
-        if (strcmp(text_of(entry, "policy"), policy_text(policy))) far += 100;
+        if (strcmp(json_text(entry, "policy"), policy_text(policy))) far += 100;
         if (far < least && kernel->legal(problem, &point, device, NULL)) least = far, *out = point;
     }
     return least < INFINITY;
