@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/export.h"
 #include "harness/show.h"
+#include "runtime/json_text.h"
 
 enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL };
 static const struct argp_option options[] = {
@@ -200,6 +201,24 @@ static enum status take_entry(void *context, int columns, const char *const *nam
     return STATUS_OK;
 }
 
+/* Entries of an older file that this database has nothing about: kept. */
+static void keep_entries(json_t *entries, const char *path) {
+    static const char *const keys[] = {"kernel", "dtype", "policy", "problem"};
+    json_t *older = json_load_file(path, 0, NULL), *entry, *mine;
+    size_t i, j, fresh = json_array_size(entries);
+    json_array_foreach(json_object_get(older, "entries"), i, entry) {
+        bool found = false;
+        for (j = 0; j < fresh && !found; j++) {
+            mine = json_array_get(entries, j);
+            found = true;
+            for (size_t k = 0; k < sizeof keys / sizeof *keys && found; k++)
+                found = !strcmp(json_text(mine, keys[k]), json_text(entry, keys[k]));
+        }
+        if (!found) json_array_append(entries, entry);
+    }
+    json_decref(older);
+}
+
 static enum status write_config(struct store *store, const struct arguments *a, const char *slug) {
     char path[1200];
     struct config_file file = {.entries = json_array()};
@@ -211,10 +230,11 @@ static enum status write_config(struct store *store, const struct arguments *a, 
                     "FROM best WHERE device_slug = ? ORDER "
                     "BY kernel, dtype, residency, rows, read_bytes, problem",
                     params, 1, &file, take_entry));
+    snprintf(path, sizeof path, "%s/%s.json", a->configs, slug);
+    keep_entries(file.entries, path);
     json_t *json =
         json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "device", file.device, "slug", slug, "measured",
                   1, "commit", file.commit, "date", file.date, "entries", file.entries);
-    snprintf(path, sizeof path, "%s/%s.json", a->configs, slug);
     mkdir(a->configs, 0777);
     int failed = json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(7));
     size_t count = json_array_size(file.entries);

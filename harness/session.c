@@ -140,10 +140,11 @@ static enum status ensure_subjects(struct session *s, const struct kernel *kerne
         return STATUS_OK;
     drop_subjects(s);
     int sets = measure_sets(kernel, problem, &s->device->info, policy);
-    TRY(subject_open(&s->support, kernel, problem, s->seed, sets, &s->timed));
+    /* timed on inputs as in use, verified on awkward ones too: the parity of the seed */
+    TRY(subject_open(&s->support, kernel, problem, 2 * s->seed, sets, &s->timed));
     s->timed_residency = policy.residency;
     struct problem odd = verify_odd_problem(kernel, problem);
-    return subject_open(&s->support, kernel, &odd, s->seed + 1, 1, &s->odd);
+    return subject_open(&s->support, kernel, &odd, 2 * s->seed + 1, 1, &s->odd);
 }
 
 struct call { /* a variant as a contender */

@@ -145,7 +145,9 @@ struct kernel {
     void (*reference)(const struct problem *problem, const void *const *before, double *const *want,
                       double *const *magnitude, int64_t first, int64_t last);
     int64_t (*outer)(const struct problem *problem);
-    /* Writes argument `index` with fill FILL_KERNEL into host memory. */
+    /* Writes argument `index` with fill FILL_KERNEL into host memory. An even seed asks for
+     * values as in use (what is timed: the positions of a prompt, say), an odd one for whatever
+     * is legal, the more awkward the better (what is also verified). */
     void (*input)(const struct problem *problem, int index, uint64_t seed, void *host);
 };
 

@@ -21,15 +21,16 @@ static const struct size sizes[] = {
 };
 
 static const int heads[] = {1, 2, 4, 8};
-static const int tile[] = {1, 8, 32, 128};
+static const int tile[] = {1, 32};
+static const int trig[] = {0, 1, 2, 3};
 static const struct tunable tunables[] = {
     [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,
                       COUNT(values_vector_bytes), 16},
     [HEADS] = {"heads", "heads of k and of v a thread moves", heads, COUNT(heads), 1},
     [TILE] = {"tile", "rows walked together, head by head; 1: row by row", tile, COUNT(tile), 1},
-    [TRIG] = {"trig", "0 table, 1 reduction and polynomial, 2 sinf and cosf", values_012,
-              COUNT(values_012), 1},
+    [TRIG] = {"trig", "0 table, 1 reduction and polynomial, 2 sinf and cosf, 3 as 1 once a block",
+              trig, COUNT(trig), 1},
     [BLOCKS_PER_SM] = {"blocks_per_sm", "0: a thread a piece of work; n: a persistent grid",
                        values_blocks_per_sm, COUNT(values_blocks_per_sm), 0},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
@@ -113,7 +114,14 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
         return refuse(why, "tiles are kept one-shot, with wide vectors and a head a thread");
     if (rows > 1 && s.all_heads <= s.heads)
         return refuse(why, "a row of one group of heads is walked head by head as it is");
-    return rope_legal(&s, device, why);
+    if (!rope_legal(&s, device, why)) return false;
+    if (s.trig < 3) return true;
+    if (rows > 1 || s.blocks_per_sm || s.load_hint != s.store_hint)
+        return refuse(why, "angles once a block are kept one-shot, row by row");
+    int64_t pieces = rope_pieces(&s);
+    if (s.block % pieces && pieces % s.block)
+        return refuse(why, "angles once a block need whole rows a block or blocks a row");
+    return true;
 }
 
 static struct plan plan(const struct problem *p, const struct point *t,

@@ -10,7 +10,8 @@
 // Variants: a thread moves the same pairs of HEADS heads of k and of v, loaded before the position
 // is known; TILE 1 walks row by row, n takes n rows together and walks them head by head, so that
 // what lies together in the cache (a head's positions) is written together; TRIG 0 reads the table,
-// 1 computes by a three-step reduction, 2 by sinf and cosf; BLOCKS_PER_SM 0 starts a thread for
+// 1 computes by a three-step reduction, 2 by sinf and cosf, 3 as 1 but each angle once a block, for
+// all its heads, through shared memory; BLOCKS_PER_SM 0 starts a thread for
 // each piece of work, n a grid of n blocks a multiprocessor that walks over them.
 #include "kernels/rope/rope.cuh"
 
@@ -32,6 +33,8 @@ enum {
     GROUPS = (KV_HEADS + HEADS - 1) / HEADS, // heads g, g + GROUPS, ... are a thread's
     PIECES = GROUPS * PARTS,                 // of a row: the threads it takes
     RAGGED = GROUPS * HEADS != KV_HEADS,     // some groups are a head short
+    SHARES = TRIG == 3,                      // a block's angles are computed once, together
+    BLOCK_ROWS = BLOCK > PIECES ? BLOCK / PIECES : 1,
 };
 
 ENTRY_BOUNDS(rope_kv_append, BLOCK)
@@ -42,7 +45,8 @@ ENTRY_BOUNDS(rope_kv_append, BLOCK)
     word *cache_k = (word *)cache_k_, *cache_v = (word *)cache_v_;
     const long long pieces = rows * PIECES, step = (long long)gridDim.x * BLOCK;
     for (long long first = (long long)blockIdx.x * BLOCK; first < pieces; first += step) {
-        if (first + threadIdx.x >= pieces) break;
+        const bool active = first + threadIdx.x < pieces;
+        if (!SHARES && !active) break;
         // Wide division once a block; within it 32 bits are enough.
         const long long first_tile = first / (TILE * PIECES);
         const unsigned offset = (unsigned)(first - first_tile * (TILE * PIECES)) + threadIdx.x;
@@ -58,17 +62,31 @@ ENTRY_BOUNDS(rope_kv_append, BLOCK)
         for (int j = 0; j < HEADS; j++) {
             int head = group + j * GROUPS;
             a[j] = b[j] = va[j] = vb[j] = word();
-            if (RAGGED && head >= KV_HEADS) continue;
+            if ((RAGGED && head >= KV_HEADS) || (SHARES && !active)) continue;
             const long long from = (row * KV_HEADS + head) * WORDS + part;
             a[j] = load_word<LOAD_HINT>(k + from), va[j] = load_word<LOAD_HINT>(v + from);
             if (ADJACENT) continue;
             b[j] = load_word<LOAD_HINT>(k + from + PARTNER);
             vb[j] = load_word<LOAD_HINT>(v + from + PARTNER);
         }
+        float c[PAIRS], s[PAIRS];
+        if (SHARES) { // its rows are whole, or all of one: see `legal`
+            SHARED(float2, angles, [BLOCK_ROWS * HALF]);
+            const long long first_row = first / PIECES;
+            for (int i = threadIdx.x; i < BLOCK_ROWS * HALF; i += BLOCK)
+                if (first_row + i / HALF < rows)
+                    angles[i] =
+                        rope_reduced((float)position[first_row + i / HALF] * inv_freq[i % HALF]);
+            __syncthreads();
+            if (!active) break;
+            const float2 *own = angles + (row - first_row) * HALF + part * PAIRS;
+#pragma unroll
+            for (int i = 0; i < PAIRS; i++) c[i] = own[i].x, s[i] = own[i].y;
+        }
         const int place = position[row];
         const long long cache = sequence[row] * (KV_HEADS * capacity) + place;
-        float c[PAIRS], s[PAIRS];
-        rope_angles<PAIRS, HALF, TRIG>(c, s, inv_freq, table, place, part * PAIRS);
+        if (!SHARES)
+            rope_angles<PAIRS, HALF, SHARES ? 1 : TRIG>(c, s, inv_freq, table, place, part * PAIRS);
 #pragma unroll
         for (int j = 0; j < HEADS; j++) {
             int head = group + j * GROUPS;
