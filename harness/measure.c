@@ -7,15 +7,25 @@
 
 enum { COLD_SETS = 64, EMPTY_SAMPLES = 21 };
 
+/* What a launch touches of the buffers that rotate: no more than it has to move. A table that most
+ * points never read must not count, or buffers come round again while they are still cached. */
+static double touched_bytes(const struct kernel *kernel, const struct problem *problem,
+                            enum residency residency) {
+    struct cost cost = kernel->cost(problem);
+    double bytes = 0;
+    if (residency == RESIDENCY_COLD) return fmax(cost.read_bytes + cost.write_bytes, 1);
+    for (int i = 0; i < kernel->argument_count; i++)
+        if (kernel->arguments[i].weight)
+            bytes += (double)kernel->elements(problem, i) *
+                     (double)dtype_bytes(argument_dtype(&kernel->arguments[i], problem));
+    return fmax(fmin(bytes, cost.read_bytes), 1);
+}
+
 int measure_sets(const struct kernel *kernel, const struct problem *problem,
                  const struct device_info *device, struct policy policy) {
     if (device->kind == DEVICE_CPU || policy.residency == RESIDENCY_HOT) return 1;
-    double rotating = 1;
-    for (int i = 0; i < kernel->argument_count; i++)
-        if (policy.residency == RESIDENCY_COLD || kernel->arguments[i].weight)
-            rotating += (double)kernel->elements(problem, i) *
-                        (double)dtype_bytes(argument_dtype(&kernel->arguments[i], problem));
-    double sets = ceil(3 * (double)device->l2_bytes / rotating);
+    double touched = touched_bytes(kernel, problem, policy.residency);
+    double sets = ceil(3 * (double)device->l2_bytes / touched);
     return sets < 2 ? 2 : sets > COLD_SETS ? COLD_SETS : (int)sets;
 }
 
@@ -124,7 +134,7 @@ static enum status prepare(struct contender *c, struct policy policy, struct emp
     double each = fmax((ns - empty) / trial, 100);
     int most = MAX_LAUNCHES / (c->kernels > 1 ? c->kernels : 1);
     /* tiny problems cannot rotate through more than the cache holds: no buffer twice in a span */
-    double footprint = (double)s->set_bytes * s->sets;
+    double footprint = touched_bytes(s->kernel, &s->problem, policy.residency) * s->sets;
     if (policy.residency != RESIDENCY_HOT && footprint < 2 * (double)device->info.l2_bytes &&
         most > s->sets)
         most = s->sets;

@@ -6,7 +6,7 @@
 
 enum { ROWS, KV_HEADS, HEAD_DIM, ADJACENT, POSITIONS, SEQUENCES, CAPACITY };
 enum { K, V, POSITION, SEQUENCE, INV_FREQ, TABLE, CACHE_K, CACHE_V };
-enum { BLOCK, VECTOR_BYTES, HEADS, TILE, TRIG, BLOCKS_PER_SM, LOAD_HINT, STORE_HINT };
+enum { BLOCK, VECTOR_BYTES, HEADS, SPLIT, TRIG, BLOCKS_PER_SM, LOAD_HINT, STORE_HINT };
 
 static const struct size sizes[] = {
     [ROWS] = {"rows", "tokens", false, 4096, 1, INT64_C(1) << 31},
@@ -21,16 +21,15 @@ static const struct size sizes[] = {
 };
 
 static const int heads[] = {1, 2, 4, 8};
-static const int tile[] = {1, 32};
-static const int trig[] = {0, 1, 2, 3};
 static const struct tunable tunables[] = {
     [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,
                       COUNT(values_vector_bytes), 16},
     [HEADS] = {"heads", "heads of k and of v a thread moves", heads, COUNT(heads), 1},
-    [TILE] = {"tile", "rows walked together, head by head; 1: row by row", tile, COUNT(tile), 1},
-    [TRIG] = {"trig", "0 table, 1 reduction and polynomial, 2 sinf and cosf, 3 as 1 once a block",
-              trig, COUNT(trig), 1},
+    [SPLIT] = {"split", "0 k and v together, 1 all of k, then all of v", values_bool,
+               COUNT(values_bool), 0},
+    [TRIG] = {"trig", "0 table, 1 reduction and polynomial, 2 sinf and cosf", values_012,
+              COUNT(values_012), 1},
     [BLOCKS_PER_SM] = {"blocks_per_sm", "0: a thread a piece of work; n: a persistent grid",
                        values_blocks_per_sm, COUNT(values_blocks_per_sm), 0},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
@@ -108,19 +107,10 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
         return refuse(why, "a sequence has more rows than positions (capacity, positions)");
     if (s.load_hint == 2 && s.vector_bytes < 16)
         return refuse(why, "the read-only path is kept for whole vectors");
-    int rows = t->value[TILE];
-    if (rows > 1 &&
-        (s.blocks_per_sm || s.vector_bytes < 8 || s.heads > 1 || s.load_hint != s.store_hint))
-        return refuse(why, "tiles are kept one-shot, with wide vectors and a head a thread");
-    if (rows > 1 && s.all_heads <= s.heads)
-        return refuse(why, "a row of one group of heads is walked head by head as it is");
     if (!rope_legal(&s, device, why)) return false;
-    if (s.trig < 3) return true;
-    if (rows > 1 || s.blocks_per_sm || s.load_hint != s.store_hint)
-        return refuse(why, "angles once a block are kept one-shot, row by row");
-    int64_t pieces = rope_pieces(&s);
-    if (s.block % pieces && pieces % s.block)
-        return refuse(why, "angles once a block need whole rows a block or blocks a row");
+    if (t->value[SPLIT] &&
+        (s.blocks_per_sm || s.vector_bytes < 8 || s.load_hint != s.store_hint || !s.trig))
+        return refuse(why, "k before v is kept one-shot, with wide vectors and computed angles");
     return true;
 }
 
@@ -130,7 +120,8 @@ static struct plan plan(const struct problem *p, const struct point *t,
     int64_t blocks = (p->size[ROWS] * rope_pieces(&s) + s.block - 1) / s.block;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = "rope_kv_append",
-                                    .grid = {grid_blocks(blocks, s.blocks_per_sm, device), 1, 1},
+                                    .grid = {grid_blocks(blocks, s.blocks_per_sm, device),
+                                             t->value[SPLIT] ? 2 : 1, 1},
                                     .block = {(unsigned)s.block, 1, 1}}}};
 }
 

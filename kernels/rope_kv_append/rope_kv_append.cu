@@ -8,11 +8,10 @@
 // VECTOR_BYTES, table to 16. Turning is defined in rope.cuh.
 // Least traffic: k and v read once, written once, 8 bytes a row of positions and sequences.
 // Variants: a thread moves the same pairs of HEADS heads of k and of v, loaded before the position
-// is known; TILE 1 walks row by row, n takes n rows together and walks them head by head, so that
-// what lies together in the cache (a head's positions) is written together; TRIG 0 reads the table,
-// 1 computes by a three-step reduction, 2 by sinf and cosf, 3 as 1 but each angle once a block, for
-// all its heads, through shared memory; BLOCKS_PER_SM 0 starts a thread for
-// each piece of work, n a grid of n blocks a multiprocessor that walks over them.
+// is known; SPLIT 1 has a second row of the grid for v, which starts when k is done, so that half
+// as many places are written at a time; TRIG 0 reads the table, 1 computes by a three-step
+// reduction, 2 by sinf and cosf; BLOCKS_PER_SM 0 starts a thread for each piece of work, n a grid
+// of n blocks a multiprocessor that walks over them.
 #include "kernels/rope/rope.cuh"
 
 typedef element_of<DTYPE> E;
@@ -33,70 +32,52 @@ enum {
     GROUPS = (KV_HEADS + HEADS - 1) / HEADS, // heads g, g + GROUPS, ... are a thread's
     PIECES = GROUPS * PARTS,                 // of a row: the threads it takes
     RAGGED = GROUPS * HEADS != KV_HEADS,     // some groups are a head short
-    SHARES = TRIG == 3,                      // a block's angles are computed once, together
-    BLOCK_ROWS = BLOCK > PIECES ? BLOCK / PIECES : 1,
 };
 
 ENTRY_BOUNDS(rope_kv_append, BLOCK)
 (const element *k_, const element *v_, const int *position, const int *sequence,
  const float *inv_freq, const float *table, element *cache_k_, element *cache_v_, long long rows,
  long long positions, long long sequences, long long capacity, float, float, float, float, float) {
-    const word *k = (const word *)k_, *v = (const word *)v_;
-    word *cache_k = (word *)cache_k_, *cache_v = (word *)cache_v_;
+    const bool copies = SPLIT && blockIdx.y; // this block moves v alone, in k's stead
+    const word *k = (const word *)(copies ? v_ : k_), *v = (const word *)v_;
+    word *cache_k = (word *)(copies ? cache_v_ : cache_k_), *cache_v = (word *)cache_v_;
     const long long pieces = rows * PIECES, step = (long long)gridDim.x * BLOCK;
     for (long long first = (long long)blockIdx.x * BLOCK; first < pieces; first += step) {
-        const bool active = first + threadIdx.x < pieces;
-        if (!SHARES && !active) break;
+        if (first + threadIdx.x >= pieces) break;
         // Wide division once a block; within it 32 bits are enough.
-        const long long first_tile = first / (TILE * PIECES);
-        const unsigned offset = (unsigned)(first - first_tile * (TILE * PIECES)) + threadIdx.x;
-        const unsigned piece = offset % (TILE * PIECES);
-        const long long base = (first_tile + offset / (TILE * PIECES)) * TILE;
-        const unsigned here = TILE == 1 || rows - base >= TILE ? TILE : (unsigned)(rows - base);
-        const unsigned group = piece / (here * PARTS), within = piece - group * (here * PARTS);
-        const unsigned part = within % PARTS;
-        const long long row = base + within / PARTS;
+        const long long first_row = first / PIECES;
+        const unsigned offset = (unsigned)(first - first_row * PIECES) + threadIdx.x;
+        const unsigned piece = offset % PIECES, part = piece % PARTS, group = piece / PARTS;
+        const long long row = first_row + offset / PIECES;
 
         word a[HEADS], b[HEADS], va[HEADS], vb[HEADS];
 #pragma unroll
         for (int j = 0; j < HEADS; j++) {
             int head = group + j * GROUPS;
             a[j] = b[j] = va[j] = vb[j] = word();
-            if ((RAGGED && head >= KV_HEADS) || (SHARES && !active)) continue;
+            if (RAGGED && head >= KV_HEADS) continue;
             const long long from = (row * KV_HEADS + head) * WORDS + part;
-            a[j] = load_word<LOAD_HINT>(k + from), va[j] = load_word<LOAD_HINT>(v + from);
+            a[j] = load_word<LOAD_HINT>(k + from);
+            if (!SPLIT) va[j] = load_word<LOAD_HINT>(v + from);
             if (ADJACENT) continue;
             b[j] = load_word<LOAD_HINT>(k + from + PARTNER);
-            vb[j] = load_word<LOAD_HINT>(v + from + PARTNER);
-        }
-        float c[PAIRS], s[PAIRS];
-        if (SHARES) { // its rows are whole, or all of one: see `legal`
-            SHARED(float2, angles, [BLOCK_ROWS * HALF]);
-            const long long first_row = first / PIECES;
-            for (int i = threadIdx.x; i < BLOCK_ROWS * HALF; i += BLOCK)
-                if (first_row + i / HALF < rows)
-                    angles[i] =
-                        rope_reduced((float)position[first_row + i / HALF] * inv_freq[i % HALF]);
-            __syncthreads();
-            if (!active) break;
-            const float2 *own = angles + (row - first_row) * HALF + part * PAIRS;
-#pragma unroll
-            for (int i = 0; i < PAIRS; i++) c[i] = own[i].x, s[i] = own[i].y;
+            if (!SPLIT) vb[j] = load_word<LOAD_HINT>(v + from + PARTNER);
         }
         const int place = position[row];
         const long long cache = sequence[row] * (KV_HEADS * capacity) + place;
-        if (!SHARES)
-            rope_angles<PAIRS, HALF, SHARES ? 1 : TRIG>(c, s, inv_freq, table, place, part * PAIRS);
+        float c[PAIRS], s[PAIRS];
+        if (!copies) rope_angles<PAIRS, HALF, TRIG>(c, s, inv_freq, table, place, part * PAIRS);
 #pragma unroll
         for (int j = 0; j < HEADS; j++) {
             int head = group + j * GROUPS;
             if (RAGGED && head >= KV_HEADS) continue;
             const long long to = (cache + head * capacity) * WORDS + part;
-            rope_turn<E, V, ADJACENT>(a[j], b[j], c, s);
-            store_word<STORE_HINT>(cache_k + to, a[j]), store_word<STORE_HINT>(cache_v + to, va[j]);
+            if (!copies) rope_turn<E, V, ADJACENT>(a[j], b[j], c, s);
+            store_word<STORE_HINT>(cache_k + to, a[j]);
+            if (!SPLIT) store_word<STORE_HINT>(cache_v + to, va[j]);
             if (ADJACENT) continue;
             store_word<STORE_HINT>(cache_k + to + PARTNER, b[j]);
-            store_word<STORE_HINT>(cache_v + to + PARTNER, vb[j]);
+            if (!SPLIT) store_word<STORE_HINT>(cache_v + to + PARTNER, vb[j]);
         }
     }
 }
