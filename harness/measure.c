@@ -11,6 +11,7 @@ enum { COLD_SETS = 64, EMPTY_SAMPLES = 21 };
  * points never read must not count, or buffers come round again while they are still cached. */
 static double touched_bytes(const struct kernel *kernel, const struct problem *problem,
                             enum residency residency) {
+    if (!kernel->cost) return INFINITY; /* a probe of the device: its buffers are its own affair */
     struct cost cost = kernel->cost(problem);
     double bytes = 0;
     if (residency == RESIDENCY_COLD) return fmax(cost.read_bytes + cost.write_bytes, 1);
