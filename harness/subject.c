@@ -18,7 +18,6 @@ enum status support_open(struct device *device, struct support *out) {
     if (build.status) return fail(build.status, "kernels/support/support.cu: %s", build.log);
     TRY(device->ops->module_load(device, build.path, build.suffix, &out->module));
     TRY(get(out, "fill", &out->fill));
-    TRY(get(out, "flush", &out->flush));
     TRY(get(out, "touch", &out->touch));
     TRY(get(out, "empty", &out->empty));
     out->flush_bytes = 2 * (size_t)(device->info.l2_bytes > 0 ? device->info.l2_bytes : 32 << 20);
@@ -37,19 +36,14 @@ void support_close(struct support *s) {
 
 static uint64_t bits(const void *pointer) { return (uint64_t)(uintptr_t)pointer; }
 
-static enum status read_through(struct support *s, struct function *function, const void *from,
-                                size_t bytes) {
-    struct launch launch = {.function = function,
+enum status support_read(struct support *s, const void *from, size_t bytes) {
+    if (s->device->info.kind == DEVICE_CPU) return STATUS_OK;
+    struct launch launch = {.function = s->touch,
                             .grid = {4 * (unsigned)s->device->info.sms, 1, 1},
                             .block = {512, 1, 1},
                             .param = {bits(from), bytes / 16, bits(s->sink)},
                             .param_count = 3};
     return s->device->ops->launch(s->device, &launch);
-}
-
-enum status support_read(struct support *s, const void *from, size_t bytes) {
-    if (s->device->info.kind == DEVICE_CPU) return STATUS_OK;
-    return read_through(s, s->flush, from, bytes);
 }
 
 enum status support_flush(struct support *s) {
@@ -294,6 +288,6 @@ enum status subject_touch(struct subject *s, int set) {
     if (s->support->device->info.kind == DEVICE_CPU) return STATUS_OK;
     for (int i = 0; i < s->kernel->argument_count; i++)
         if (!s->kernel->arguments[i].weight && s->bytes[i])
-            TRY(read_through(s->support, s->support->touch, s->pointer[set][i], s->bytes[i]));
+            TRY(support_read(s->support, s->pointer[set][i], s->bytes[i]));
     return STATUS_OK;
 }

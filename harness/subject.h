@@ -16,7 +16,7 @@ enum { GUARD_BYTES = 4096, MAX_SETS = 256 };
 struct support {
     struct device *device;
     struct module *module;
-    struct function *fill, *flush, *touch, *empty;
+    struct function *fill, *touch, *empty;
     void *flush_buffer, *sink;
     size_t flush_bytes; /* twice the L2 cache */
 };
