@@ -103,6 +103,10 @@ test:
 test-gpu:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) build-tests
 	@scripts/test-gpu.sh $(B)
+BASE ?= HEAD~1
+gate:
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@$(B)/fastinfer gate --base $(BASE) $(GATE)
 torch:
 	@scripts/setup.sh torch
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
@@ -121,10 +125,11 @@ help:
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
 	@echo "make test         every test this machine can run"
 	@echo "make test-gpu     every kernel, verified on cuda:0"
+	@echo "make gate         fail where a kernel got slower than in BASE=HEAD~1; options in GATE"
 	@echo "make torch        PyTorch in .venv, for the baseline"
 	@echo "make readme       README's tables from results/"
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all bench test test-gpu torch readme format check-format tidy clean help build-tests .FORCE
+.PHONY: all bench test test-gpu gate torch readme format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -17,6 +17,8 @@ enum {
     KEY_QUICK,
     KEY_EXHAUST,
     KEY_RESUME,
+    KEY_RETRY,
+    KEY_COUNTERS,
     KEY_DB,
     KEY_JSON,
     KEY_SEED,
@@ -42,6 +44,9 @@ static const struct argp_option options[] = {
     {"samples", KEY_SAMPLES, "N", 0, "points a problem, spread over the space", 0},
     {"quick", KEY_QUICK, NULL, 0, "few points and problems: a look in a minute", 0},
     {"exhaust", KEY_EXHAUST, NULL, 0, "whole spaces, on up to four problems a kernel", 0},
+    {"counters", KEY_COUNTERS, "WHICH", 0,
+     "hardware counters of each best point: off (default), basic, full, or METRIC,...", 0},
+    {"retry", KEY_RETRY, NULL, 0, "try again what killed a worker before", 0},
     {"resume", KEY_RESUME, NULL, 0, "skip what the database already holds for the same code", 0},
     {"no-baseline", KEY_NO_BASELINE, NULL, 0, "no PyTorch and no ceilings beside the kernels", 0},
     {"db", KEY_DB, "FILE", 0, "the database (default results/fastinfer.db)", 0},
@@ -95,6 +100,13 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case KEY_RESUME:
         o->resume = true;
+        break;
+    case KEY_COUNTERS:
+        if (counters_parse(arg, &(struct counter_set){0})) argp_error(state, "%s", fail_message());
+        o->counters = arg;
+        break;
+    case KEY_RETRY:
+        o->retry = true;
         break;
     case KEY_NO_BASELINE:
         o->baselines = false;
@@ -150,6 +162,10 @@ static void summarise(const struct arguments *a, const struct bench_outcome *out
             out->device.kind == DEVICE_CPU ? "compiling, verifying and measuring"
                                            : "verifying and measuring",
             out->measure_s, out->compile_s);
+    if (out->quarantined)
+        fprintf(stderr,
+                "%d point%s passed over: a worker died of it before (--retry tries again)\n",
+                out->quarantined, out->quarantined == 1 ? " was" : "s were");
     fprintf(stderr, "database: %s (view: results); next: fastinfer export, fastinfer plot\n",
             a->bench.db);
 }
@@ -164,8 +180,11 @@ int cli_bench(int argc, char **argv) {
         NULL,
         NULL,
         NULL};
-    struct arguments a = {
-        .bench = {.device = "auto", .baselines = true, .seed = 1, .db = "results/fastinfer.db"}};
+    struct arguments a = {.bench = {.device = "auto",
+                                    .baselines = true,
+                                    .seed = 1,
+                                    .counters = "off",
+                                    .db = "results/fastinfer.db"}};
     struct store *store;
     struct bench_outcome outcome;
     for (int i = 1; i < argc; i++) { /* for the record, without the folders of this machine */

@@ -18,6 +18,8 @@ static const struct verb {
     {"bench", "compile, verify and time kernels against PyTorch eager", cli_bench},
     {"build", "compile points for an architecture and show registers, spills, occupancy",
      cli_build},
+    {"gate", "fail where kernels got slower than another commit's", cli_gate},
+    {"calibrate", "measure this GPU's noise, for the gate", cli_calibrate},
     {"export", "write results as CSV or JSON for review", cli_export},
     {"plot", "draw speedup, bandwidth and roofline with gnuplot", cli_plot},
 };
@@ -48,7 +50,7 @@ static void usage(FILE *out) {
             "fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n",
             FASTINFER_VERSION);
     for (int i = 0; i < VERBS; i++)
-        fprintf(out, "  fastinfer %-8s %s\n", verbs[i].name, verbs[i].help);
+        fprintf(out, "  fastinfer %-9s %s\n", verbs[i].name, verbs[i].help);
     fprintf(out, "\nTry `fastinfer bench`, or `fastinfer VERB --help`.\n");
 }
 

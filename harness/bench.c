@@ -25,6 +25,11 @@
 #define FASTINFER_DIRTY 0
 #endif
 
+const char *bench_commit(bool *dirty) {
+    *dirty = FASTINFER_DIRTY;
+    return FASTINFER_COMMIT;
+}
+
 enum { CPU_BATCH = 16, CUDA_BATCH = 3 };
 enum job_kind { JOB_COMPILE, JOB_EVALUATE, JOB_CONTEST, JOB_OTHER };
 
@@ -78,12 +83,12 @@ static json_t *point_json(const struct kernel *kernel, const struct point *point
 }
 
 static struct limits scan_limits(const struct bench *b) {
-    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 3, 0.05, 2};
-    return (struct limits){10, b->options->quick ? 10 : 16, 0.005, 0.2};
+    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 3, 0.05, 2, false};
+    return (struct limits){10, b->options->quick ? 10 : 16, 0.005, 0.2, false};
 }
 static struct limits contest_limits(const struct bench *b) {
-    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 5, 0.05, 3};
-    return (struct limits){15, b->options->quick ? 25 : 60, 0.005, 0.6};
+    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 5, 0.05, 3, false};
+    return (struct limits){15, b->options->quick ? 25 : 60, 0.005, 0.6, false};
 }
 
 static enum status send(struct bench *b, int worker, json_t *request, struct job job,
@@ -108,18 +113,31 @@ static enum status send_compile(struct bench *b, int worker, struct group *g, in
     return send(b, worker, request, job, 300);
 }
 
+/* A point may take ten times what the slowest of its cell took; the first ones have a minute. */
+static double time_limit(const struct bench *b, const struct cell *c) {
+    double least = b->out->device.kind == DEVICE_CPU ? 10 : 2;
+    return c->longest_s > 0 ? fmin(60, fmax(least, 10 * c->longest_s)) : 60;
+}
+
 static enum status send_evaluate(struct bench *b, int worker, struct cell *c, int point) {
     struct limits limits = scan_limits(b);
     json_t *request = request_for("evaluate", c->group->kernel, &c->problem);
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
     json_object_set_new(request, "point", point_json(c->group->kernel, &c->group->point[point]));
     json_object_set_new(request, "limits", limits_to_json(&limits));
-    return send(b, worker, request, (struct job){JOB_EVALUATE, c->group, c, point, 1, 0}, 60);
+    return send(b, worker, request, (struct job){JOB_EVALUATE, c->group, c, point, 1, 0},
+                time_limit(b, c));
 }
 
 static void add_contender(json_t *points, const char *name, const struct kernel *kernel,
                           const struct point *point) {
     json_array_append_new(points, json_pack("[s, o]", name, point_json(kernel, point)));
+}
+
+static bool is_deadly(const struct group *g, const struct point *point) {
+    for (int i = 0; i < g->points; i++)
+        if (g->deadly[i] && point_equal(g->kernel, &g->point[i], point)) return true;
+    return false;
 }
 
 static enum status send_contest(struct bench *b, int worker, struct cell *c) {
@@ -130,8 +148,9 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
     for (int i = 0; i < best; i++)
         if (!point_equal(kernel, &c->best[i], &c->fallback))
             add_contender(points, "kernel", kernel, &c->best[i]);
-    add_contender(points, "default", kernel, &c->fallback);
-    if (c->has_configured && !point_equal(kernel, &c->configured, &c->fallback)) {
+    if (!is_deadly(c->group, &c->fallback)) add_contender(points, "default", kernel, &c->fallback);
+    if (c->has_configured && !is_deadly(c->group, &c->configured) &&
+        !point_equal(kernel, &c->configured, &c->fallback)) {
         bool there = false;
         for (int i = 0; i < best; i++) there |= point_equal(kernel, &c->configured, &c->best[i]);
         if (!there) add_contender(points, "configured", kernel, &c->configured);
@@ -202,6 +221,15 @@ static enum status settled_before(struct bench *b, struct cell *c, int position,
         double median;
         TRY(store_has(b->store, b->out->device.slug, c->policy, &r, &has, &median));
         if (has) return note_result(b, c, &r.point, median), STATUS_OK;
+    }
+    if (!b->options->retry) {
+        bool deadly;
+        TRY(store_is_deadly(b->store, b->out->device.slug, FASTINFER_COMMIT, &r, &deadly));
+        if (deadly || g->deadly[index]) {
+            g->deadly[index] = true;
+            b->out->quarantined++;
+            return STATUS_OK;
+        }
     }
     *out = twin_of(b, c, position) >= 0;
     return STATUS_OK;
@@ -335,13 +363,17 @@ static enum status take_evaluated(struct bench *b, const struct job *job, const 
                             .has_point = true,
                             .point = c->group->point[job->first],
                             .build = c->group->build[job->first],
-                            .telemetry = {-1, -1, -1, -1}};
+                            .telemetry = NO_TELEMETRY};
         snprintf(r.reason, sizeof r.reason, "%.500s", json_text(reply, "message"));
         snprintf(r.subject, sizeof r.subject, "kernel");
         snprintf(r.kernel, sizeof r.kernel, "%s", c->group->kernel->name);
     }
     TRY(store_record(b->store, b->run, c->policy, 0, &r));
     b->out->points++, c->fresh++;
+    c->group->deadly[job->first] |= r.status == STATUS_CRASH || r.status == STATUS_TIMEOUT;
+    if (!r.status)
+        c->longest_s =
+            fmax(c->longest_s, r.seconds_compiling + r.seconds_verifying + r.seconds_measuring);
     if (r.status)
         b->out->failed++;
     else
@@ -402,10 +434,10 @@ static enum status work(struct bench *b) {
 }
 
 /* Asks a worker one thing and waits for it. */
-static enum status ask(struct bench *b, int worker, const char *op, json_t **reply) {
+static enum status ask_json(struct bench *b, int worker, json_t *request, json_t **reply) {
     void *job;
     int who = -1;
-    TRY(send(b, worker, json_pack("{s:s}", "op", op), (struct job){.kind = JOB_OTHER}, 120));
+    TRY(send(b, worker, request, (struct job){.kind = JOB_OTHER}, 120));
     while (who < 0) TRY(pool_wait(&b->pool, 1, &who, reply, &job));
     free(job);
     if (json_is_true(json_object_get(*reply, "ok"))) return STATUS_OK;
@@ -414,6 +446,10 @@ static enum status ask(struct bench *b, int worker, const char *op, json_t **rep
     json_decref(*reply);
     *reply = NULL;
     return status;
+}
+
+static enum status ask(struct bench *b, int worker, const char *op, json_t **reply) {
+    return ask_json(b, worker, json_pack("{s:s}", "op", op), reply);
 }
 
 static enum status start_workers(struct bench *b, const char *device) {
@@ -488,6 +524,59 @@ static void count_distinct(struct bench *b) {
     }
 }
 
+/* --- counters -----------------------------------------------------------------------------------
+ *
+ * When all is timed: the best point of each problem, in a worker of its own.
+ */
+
+static struct record counted_by_formula(const struct cell *c) {
+    struct record r = {.problem = c->problem,
+                       .has_point = true,
+                       .point = c->best[0],
+                       .counted = true,
+                       .telemetry = NO_TELEMETRY};
+    snprintf(r.kernel, sizeof r.kernel, "%s", c->group->kernel->name);
+    session_counted(c->group->kernel, &c->problem, &r.counters);
+    return r;
+}
+
+static enum status count_cell(struct bench *b, int worker, const struct cell *c, bool *denied) {
+    struct record r = counted_by_formula(c);
+    json_t *reply = NULL;
+    if (!*denied) {
+        json_t *request = request_for("count", c->group->kernel, &c->problem);
+        json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
+        json_object_set_new(request, "point", point_json(c->group->kernel, &c->best[0]));
+        json_object_set_new(request, "metrics", json_string(b->options->counters));
+        enum status status = ask_json(b, worker, request, &reply);
+        if (status == STATUS_MISSING) {
+            *denied = true; /* said once; the formula's bytes stand in, marked as such */
+            progress_clear(&b->progress);
+            fprintf(stderr, "fastinfer: %s\n", fail_message());
+        } else if (status == STATUS_ARGUMENT || status == STATUS_SYSTEM) {
+            return status;
+        }
+    }
+    const json_t *record = json_array_get(json_object_get(reply, "records"), 0);
+    enum status status = record ? record_from_json(record, &r) : STATUS_OK;
+    json_decref(reply);
+    return status ? status : store_counters(b->store, b->run, c->policy, &r);
+}
+
+static enum status count_best(struct bench *b, const char *device) {
+    bool denied = false;
+    if (!strcmp(b->options->counters, "off") || interrupted) return STATUS_OK;
+    int worker = b->pool.count;
+    TRY(pool_add(&b->pool, device, 1));
+    for (int i = 0; i < b->plan.cells && !interrupted; i++) {
+        const struct cell *c = &b->plan.cell[i];
+        if (!c->best_count || c->is_ceiling) continue;
+        progress_show(&b->progress, "counters", i, b->plan.cells, "", false);
+        TRY(count_cell(b, worker, c, &denied));
+    }
+    return STATUS_OK;
+}
+
 static enum status run_planned(struct bench *b, const struct environment *e) {
     struct config *config;
     TRY(store_begin_run(b->store, e, &b->run));
@@ -499,8 +588,10 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     if (status) return status;
     count_plan(b);
     snprintf(b->doing, sizeof b->doing, "compiling");
+    if (b->arch) TRY(pool_standby(&b->pool, e->device.id));
     progress_start(&b->progress);
-    return work(b);
+    TRY(work(b));
+    return count_best(b, e->device.id);
 }
 
 /* "auto" is decided here, so that workers are told a device and a line can say why. */

@@ -16,11 +16,13 @@ struct bench_options {
     struct policy policy[MAX_POLICIES];
     int policies; /* 0: cold,stream for all and hot,graph for up to 16 rows */
     const char *problem[MAX_PROBLEM_TEXTS];
-    int problems;        /* 0: the standard ones */
-    const char *model;   /* a HuggingFace folder whose config.json gives the problems, or NULL */
-    const char *point;   /* only this point, or NULL */
-    const char *configs; /* folder, or NULL */
+    int problems;         /* 0: the standard ones */
+    const char *model;    /* a HuggingFace folder whose config.json gives the problems, or NULL */
+    const char *counters; /* "off", or what counters_parse() takes, of each problem's best point */
+    const char *point;    /* only this point, or NULL */
+    const char *configs;  /* folder, or NULL */
     bool quick, exhaust, resume, baselines;
+    bool retry;  /* also what killed a worker before */
     int samples; /* points a problem; 0: the default for the device */
     const char *db;
     uint64_t seed;
@@ -31,6 +33,7 @@ struct bench_outcome {
     int64_t run;
     struct device_info device;
     char note[512];                      /* what the user should know first, "" else */
+    int quarantined;                     /* points passed over: they killed a worker before */
     int cells, points, distinct, failed; /* distinct: machine codes among the points */
     double wall_s, compile_s;            /* compiling, added up over all cores */
     double measure_s;  /* verifying and measuring, added up over the device's workers */
@@ -43,6 +46,9 @@ struct bench_outcome {
 enum status bench_run(const struct bench_options *options, struct store *store,
                       struct bench_outcome *out);
 
+/* The commit that the program was built from, and whether the tree had other changes then. */
+const char *bench_commit(bool *dirty);
+
 /* --- the plan (bench_plan.c) ---------------------------------------------------------------- */
 
 enum { BEST = 3 };
@@ -54,6 +60,7 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     struct build *build; /* of each point, once it is compiled */
     int points, capacity;
     int sent, done; /* compiling */
+    bool *deadly;   /* each point: it killed a worker */
     int facts_sent; /* points sent to be compiled for facts_arch, see bench.c */
 };
 
@@ -69,6 +76,7 @@ struct cell { /* one kernel, problem and policy */
     int best_count;
     struct point fallback, configured;
     bool has_configured, contest_sent, finished;
+    double longest_s;     /* that a point which ran took, with its verification */
     int fresh;            /* points measured now, not found in the database */
     struct cell *ceiling; /* the stream cell of the same bytes; NULL for stream itself */
 };

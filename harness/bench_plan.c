@@ -342,7 +342,8 @@ static enum status finish_plan(struct builder *b) {
     for (int i = 0; i < plan->groups; i++) {
         struct group *g = plan->group[i];
         g->build = calloc((size_t)g->points + 1, sizeof *g->build);
-        if (!g->build) return fail(STATUS_SYSTEM, "out of memory");
+        g->deadly = calloc((size_t)g->points + 1, sizeof *g->deadly);
+        if (!g->build || !g->deadly) return fail(STATUS_SYSTEM, "out of memory");
     }
     for (int i = 0; i < plan->cells; i++) TRY(order_points(b, &plan->cell[i]));
     link_ceilings(plan);
@@ -368,7 +369,7 @@ void bench_plan_free(struct plan_of_bench *plan) {
     for (int i = 0; i < plan->cells; i++) free(plan->cell[i].order);
     for (int i = 0; i < plan->groups; i++) {
         free(plan->group[i]->point);
-        free(plan->group[i]->build);
+        free(plan->group[i]->build), free(plan->group[i]->deadly);
         free(plan->group[i]);
     }
     free(plan->cell);

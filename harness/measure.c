@@ -1,9 +1,11 @@
 #include "harness/measure.h"
+#include "harness/nvtx.h"
 #include "runtime/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { COLD_SETS = 64, EMPTY_SAMPLES = 21 };
 
@@ -176,31 +178,114 @@ static enum status measure_host(struct contender *c, struct policy policy) {
     return STATUS_OK;
 }
 
+enum { RETAKES = 10 };
+
+/* One sample of each that is still in it, in alternating order; taken anew where the device was
+ * disturbed meanwhile. */
+static enum status take_round(struct policy policy, struct contender *contenders, int count,
+                              int round, const struct watch *watch, struct empties *empties) {
+    for (int turn = 0;; turn++) {
+        for (int i = 0; i < count; i++) {
+            struct contender *c = &contenders[round % 2 ? count - 1 - i : i];
+            if (c->beaten) continue;
+            TRY(take_sample(c, policy, empties));
+            c->retaken += turn > 0;
+        }
+        if (!watch || !watch->disturbed(watch->context) || turn == RETAKES) return STATUS_OK;
+        for (int i = 0; i < count; i++)
+            if (!contenders[i].beaten) contenders[i].summary.count--;
+        struct timespec pause = {0, 50000000}; /* for the clock to come back */
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* Drops whose interval lies above that of the leader, the one with the lowest upper end. */
+static void drop_beaten(struct contender *contenders, int count) {
+    double least = INFINITY;
+    for (int i = 0; i < count; i++)
+        if (!contenders[i].beaten) least = fmin(least, contenders[i].summary.high);
+    for (int i = 0; i < count; i++) contenders[i].beaten |= contenders[i].summary.low > least;
+}
+
+static bool all_settled(const struct contender *contenders, int count, double share) {
+    for (int i = 0; i < count; i++)
+        if (!contenders[i].beaten &&
+            !stats_settled(&contenders[i].summary, share, contenders[i].resolution_ns))
+            return false;
+    return true;
+}
+
 enum status measure_contest(struct policy policy, struct contender *contenders, int count,
-                            const struct limits *limits, struct empties *empties) {
+                            const struct limits *limits, const struct watch *watch,
+                            struct empties *empties) {
     const struct device *device = contenders[0].subject->support->device;
     for (int i = 0; i < count; i++) {
         contenders[i].summary = (struct summary){0};
-        TRY(prepare(&contenders[i], policy, empties));
+        contenders[i].retaken = 0, contenders[i].beaten = false;
+        nvtx_push("warm-up");
+        enum status status = prepare(&contenders[i], policy, empties);
+        nvtx_pop();
+        if (status) return status;
         contenders[i].resolution_ns = device->ops->clock_resolution_ns / contenders[i].launches;
     }
     int most = limits->max_samples < MAX_SAMPLES ? limits->max_samples : MAX_SAMPLES;
     double start = clock_seconds();
     for (int round = 0; round < most; round++) {
-        bool settled = round >= limits->min_samples;
+        nvtx_push("measure");
+        enum status status = take_round(policy, contenders, count, round, watch, empties);
+        nvtx_pop();
+        if (status) return status;
         for (int i = 0; i < count; i++) {
-            struct contender *c = &contenders[round % 2 ? count - 1 - i : i];
-            TRY(take_sample(c, policy, empties));
-            c->summary = stats_summarise(c->samples, c->summary.count, c->resolution_ns);
+            struct contender *c = &contenders[i];
+            if (!c->beaten)
+                c->summary = stats_summarise(c->samples, c->summary.count, c->resolution_ns);
         }
-        for (int i = 0; i < count; i++)
-            settled &= stats_settled(&contenders[i].summary, limits->share,
-                                     contenders[i].resolution_ns) != 0;
-        if (settled) break;
-        if (round + 1 >= limits->min_samples && clock_seconds() - start > limits->max_seconds)
-            break;
+        if (round + 1 < limits->min_samples) continue;
+        if (limits->race) drop_beaten(contenders, count);
+        if (all_settled(contenders, count, limits->share)) break;
+        if (clock_seconds() - start > limits->max_seconds) break;
     }
     for (int i = 0; i < count; i++) TRY(measure_host(&contenders[i], policy));
+    return STATUS_OK;
+}
+
+/* Gives a prepared contender another number of launches. */
+static enum status set_launches(struct contender *c, struct policy policy, int launches) {
+    double ns;
+    if (c->launches == launches) return STATUS_OK;
+    c->subject->support->device->ops->graph_free(c->subject->support->device, c->graph);
+    c->graph = NULL, c->launches = launches;
+    if (as_graph(c, policy)) TRY(make_graph(c, policy));
+    return span(c, policy, &ns);
+}
+
+enum status measure_pair(struct policy policy, struct contender *a, struct contender *b, int rounds,
+                         bool planted, struct empties *empties, double r[MAX_ROUNDS]) {
+    struct contender *const order[4] = {a, b, b, a};
+    static const double sign[4] = {-0.5, 0.5, 0.5, -0.5};
+    const struct device *device = a->subject->support->device;
+    if (rounds > MAX_ROUNDS) rounds = MAX_ROUNDS;
+    a->summary = b->summary = (struct summary){0};
+    TRY(prepare(a, policy, empties));
+    TRY(prepare(b, policy, empties));
+    int launches = a->launches < b->launches ? a->launches : b->launches;
+    if (planted) launches = PLANTED_LAUNCHES;
+    TRY(set_launches(a, policy, launches));
+    TRY(set_launches(b, policy, launches + planted));
+    double share = (double)(launches + planted) / launches; /* of b's time, were it a's launches */
+    a->resolution_ns = b->resolution_ns = device->ops->clock_resolution_ns / launches;
+    for (int i = 0; i < rounds; i++) {
+        r[i] = 0;
+        for (int k = 0; k < 4; k++) {
+            TRY(take_sample(order[k], policy, empties));
+            /* below the clock's step a time says nothing: taken as the step */
+            double *ns = &order[k]->samples[order[k]->summary.count - 1];
+            if (order[k] == b) *ns *= share;
+            r[i] += sign[k] * log(fmax(*ns, order[k]->resolution_ns));
+        }
+    }
+    a->summary = stats_summarise(a->samples, a->summary.count, a->resolution_ns);
+    b->summary = stats_summarise(b->samples, b->summary.count, b->resolution_ns);
     return STATUS_OK;
 }
 

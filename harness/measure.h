@@ -15,10 +15,18 @@
 enum { MAX_LAUNCHES = 256, MAX_SAMPLES = 128 };
 #define SPAN_NS 200e3
 
+/* Tells of a disturbance (a clock that has fallen) between rounds; the round is then taken anew,
+ * a few times at most. */
+struct watch {
+    void *context;
+    bool (*disturbed)(void *context);
+};
+
 struct limits {
     int min_samples, max_samples;
     double share;       /* stop when half the median's interval is under this share of it */
     double max_seconds; /* for one contest, at least min_samples all the same */
+    bool race;          /* contenders whose interval lies above the leader's go no further */
 };
 
 struct contender {
@@ -33,6 +41,8 @@ struct contender {
     double samples[MAX_SAMPLES]; /* ns a launch, in the order taken */
     struct summary summary;
     double resolution_ns; /* of one sample's value */
+    int retaken;          /* samples taken anew */
+    bool beaten;          /* dropped from a race */
     double host_ns;       /* for the host to enqueue one, unheld */
     double wall_ns;       /* from call to call when nobody waits in between */
 };
@@ -47,9 +57,17 @@ int measure_sets(const struct kernel *kernel, const struct problem *problem,
                  const struct device_info *device, struct policy policy);
 
 /* Times the contenders; order within a round alternates (A B, B A). Their subjects, all on one
- * device, have measure_sets() sets, or as many as memory allowed. */
+ * device, have measure_sets() sets, or as many as memory allowed. watch: NULL for none. */
 enum status measure_contest(struct policy policy, struct contender *contenders, int count,
-                            const struct limits *limits, struct empties *empties);
+                            const struct limits *limits, const struct watch *watch,
+                            struct empties *empties);
+
+/* Times a against b in rounds a b b a, both with the same launches a sample. r: the rounds'
+ * differences, see stats.h; a's and b's summaries are filled too. With `planted`, b's samples hold
+ * one launch more than PLANTED_LAUNCHES and are counted as if they did not: a slowdown of 3%. */
+enum { MAX_ROUNDS = 40, PLANTED_LAUNCHES = 33 };
+enum status measure_pair(struct policy policy, struct contender *a, struct contender *b, int rounds,
+                         bool planted, struct empties *empties, double r[MAX_ROUNDS]);
 void measure_free(struct contender *contenders, int count);
 
 /* The span of N empty kernels, launched so. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -68,6 +69,8 @@ static enum status start(struct worker *w) {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pair[1], 3); /* the worker finds it there */
+    w->errors = memfd_create("stderr", MFD_CLOEXEC);
+    if (w->errors >= 0) posix_spawn_file_actions_adddup2(&actions, w->errors, 2);
     const char *argv[] = {"fastinfer", "worker", NULL};
     const char *program = getenv("FASTINFER_PROGRAM"); /* tests run the worker of another program */
     int error = posix_spawn(&w->pid, program ? program : "/proc/self/exe", &actions, NULL,
@@ -76,6 +79,7 @@ static enum status start(struct worker *w) {
     close(pair[1]);
     if (error) {
         close(pair[0]);
+        if (w->errors >= 0) close(w->errors);
         return fail(STATUS_SYSTEM, "a worker could not be started: %s", strerror(error));
     }
     w->fd = pair[0];
@@ -83,11 +87,34 @@ static enum status start(struct worker *w) {
     return STATUS_OK;
 }
 
+/* The end of what the worker wrote to stderr, its last lines on one. */
+static void read_errors(const struct worker *w, char *out, size_t bytes) {
+    off_t end = w->errors < 0 ? 0 : lseek(w->errors, 0, SEEK_END);
+    off_t from = end > (off_t)bytes - 1 ? end - (off_t)bytes + 1 : 0;
+    ssize_t n = end > 0 ? pread(w->errors, out, (size_t)(end - from), from) : 0;
+    out[n > 0 ? n : 0] = 0;
+    for (char *at = out; *at; at++)
+        if (*at == '\n') *at = at[1] ? '|' : 0;
+}
+
 static void stop(struct worker *w, int signal, int *state) {
     if (signal) kill(w->pid, signal);
     close(w->fd);
     while (waitpid(w->pid, state, 0) < 0 && errno == EINTR) {
     }
+    if (w->errors >= 0) close(w->errors);
+}
+
+/* Stops one whose work is done; what it had to say is passed on. */
+static void dismiss(struct worker *w, int signal) {
+    char said[1024];
+    int state, errors = w->errors;
+    w->errors = -1;
+    stop(w, signal, &state);
+    w->errors = errors;
+    read_errors(w, said, sizeof said);
+    if (said[0] && !signal) fprintf(stderr, "%s\n", said);
+    if (errors >= 0) close(errors);
 }
 
 enum status pool_add(struct pool *pool, const char *device, int count) {
@@ -102,10 +129,9 @@ enum status pool_add(struct pool *pool, const char *device, int count) {
 }
 
 void pool_close(struct pool *pool) {
-    for (int i = 0; i < pool->count; i++) {
-        int state;
-        stop(&pool->worker[i], pool->worker[i].busy ? SIGKILL : 0, &state);
-    }
+    for (int i = 0; i < pool->count; i++)
+        dismiss(&pool->worker[i], pool->worker[i].busy ? SIGKILL : 0);
+    if (pool->standby.pid) dismiss(&pool->standby, SIGKILL);
     free(pool->open_request);
     *pool = (struct pool){0};
 }
@@ -136,11 +162,35 @@ static json_t *failure(const char *status, const char *message) {
     return json_pack("{s:b, s:s, s:s}", "ok", 0, "status", status, "message", message);
 }
 
+enum status pool_standby(struct pool *pool, const char *device) {
+    struct worker *w = &pool->standby;
+    *w = (struct worker){0};
+    snprintf(w->device, sizeof w->device, "%s", device);
+    TRY(start(w));
+    enum status status = open_first(pool, w);
+    json_t *request = json_pack("{s:s}", "op", "warm"); /* answered by silence */
+    if (!status) status = frame_write(w->fd, request);
+    json_decref(request);
+    return status;
+}
+
+/* Another worker in the place of one that is gone: the one standing by, where it is of use. */
+static enum status replace(struct pool *pool, struct worker *w) {
+    if (!pool->standby.pid || strcmp(pool->standby.device, w->device) != 0) return start(w);
+    *w = pool->standby;
+    pool->standby.pid = 0;
+    return pool_standby(pool, w->device);
+}
+
 /* The end of a worker: what it was doing failed, and another takes its place. */
-static enum status bury(struct worker *w, bool timeout, json_t **reply) {
-    char message[256];
-    int state = 0;
+static enum status bury(struct pool *pool, struct worker *w, bool timeout, json_t **reply) {
+    char message[800], said[400];
+    int state = 0, errors = w->errors;
+    w->errors = -1;
     stop(w, timeout ? SIGKILL : 0, &state);
+    w->errors = errors;
+    read_errors(w, said, sizeof said);
+    if (errors >= 0) close(errors);
     if (timeout)
         snprintf(message, sizeof message, "not done within %.3g s; the worker was stopped",
                  w->deadline_s - w->started_s);
@@ -149,8 +199,10 @@ static enum status bury(struct worker *w, bool timeout, json_t **reply) {
                  strsignal(WTERMSIG(state)));
     else
         snprintf(message, sizeof message, "the worker ended with exit code %d", WEXITSTATUS(state));
+    size_t n = strlen(message);
+    if (said[0]) snprintf(message + n, sizeof message - n, "; it said: %s", said);
     *reply = failure(timeout ? "timeout" : "crash", message);
-    return start(w);
+    return replace(pool, w);
 }
 
 enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **reply, void **job) {
@@ -173,9 +225,9 @@ enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **r
         if (ready <= 0 ? !late : !fds[k].revents && !late) continue;
         *worker = index[k], *job = w->job;
         w->busy = false;
-        if (!fds[k].revents) return bury(w, true, reply);
+        if (!fds[k].revents) return bury(pool, w, true, reply);
         enum status status = frame_read(w->fd, reply);
-        if (status == STATUS_CRASH) return bury(w, false, reply);
+        if (status == STATUS_CRASH) return bury(pool, w, false, reply);
         return status;
     }
     return STATUS_OK;

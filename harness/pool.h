@@ -21,6 +21,8 @@ struct worker {
     bool busy, opened;
     double deadline_s; /* of the request it works on, monotonic seconds */
     double started_s;
+    int errors;      /* a file without a name that its stderr goes to; what is there is said when
+                        it dies */
     void *job;       /* the caller's */
     char device[16]; /* "cuda:0", "cpu", or "" for one that only compiles */
 };
@@ -28,11 +30,15 @@ struct worker {
 struct pool {
     struct worker worker[MAX_WORKERS];
     int count;
-    char *open_request; /* what a worker that has a device is sent first, and again if it dies */
+    struct worker standby; /* started and opened, to take the place of one that dies; pid 0: none */
+    char *open_request;    /* what a worker that has a device is sent first, and again if it dies */
 };
 
 /* Adds `count` workers; device "" makes compile-only ones. */
 enum status pool_add(struct pool *pool, const char *device, int count);
+/* Starts a worker for `device` that waits with its device opened, so that a death costs no start of
+ * the driver. A new one takes its place when it is needed. */
+enum status pool_standby(struct pool *pool, const char *device);
 void pool_close(struct pool *pool);
 /* Sends a request (its reference is taken) to an idle worker. */
 enum status pool_send(struct pool *pool, int worker, json_t *request, void *job, double seconds);

@@ -22,11 +22,11 @@ static json_t *plain_text(const char *text) {
 }
 
 static json_t *build_to_json(const struct build *b) {
-    return json_pack("{s:s, s:b, s:f, s:i, s:i, s:i, s:i, s:i, s:s, s:o}", "status",
+    return json_pack("{s:s, s:b, s:f, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o}", "status",
                      status_text(b->status), "cached", (int)b->cached, "ms", b->compile_ms,
-                     "registers", b->registers, "spill", b->spill_bytes, "stack", b->stack_bytes,
-                     "shared", b->shared_bytes, "blocks", b->blocks_per_sm, "hash", b->code_hash,
-                     "log", plain_text(b->log));
+                     "instructions", b->instructions, "registers", b->registers, "spill",
+                     b->spill_bytes, "stack", b->stack_bytes, "shared", b->shared_bytes, "blocks",
+                     b->blocks_per_sm, "hash", b->code_hash, "log", plain_text(b->log));
 }
 
 static void build_from_json(const json_t *json, struct build *b) {
@@ -37,9 +37,29 @@ static void build_from_json(const json_t *json, struct build *b) {
                         .spill_bytes = (int)number_of(json, "spill"),
                         .stack_bytes = (int)number_of(json, "stack"),
                         .shared_bytes = (int)number_of(json, "shared"),
+                        .instructions = (int)number_of(json, "instructions"),
                         .blocks_per_sm = (int)number_of(json, "blocks")};
     snprintf(b->code_hash, sizeof b->code_hash, "%.32s", json_text(json, "hash"));
     snprintf(b->log, sizeof b->log, "%.2000s", json_text(json, "log"));
+}
+
+static json_t *counters_to_json(const struct counter_set *set) {
+    json_t *values = json_object();
+    for (int i = 0; i < set->count; i++) /* NaN, a metric the chip lacks, is left out */
+        json_object_set_new(values, set->counter[i].name, json_real(set->counter[i].value));
+    return values;
+}
+
+static void counters_from_json(const json_t *json, struct counter_set *out) {
+    const char *name;
+    json_t *value;
+    *out = (struct counter_set){0};
+    json_object_foreach((json_t *)(uintptr_t)json, name, value) {
+        if (out->count == MAX_COUNTERS || !json_is_number(value)) continue;
+        struct counter *c = &out->counter[out->count++];
+        snprintf(c->name, sizeof c->name, "%s", name);
+        c->value = json_number_value(value);
+    }
 }
 
 json_t *record_to_json(const struct record *r) {
@@ -54,14 +74,17 @@ json_t *record_to_json(const struct record *r) {
         json_array_append_new(samples, json_real(r->samples[i]));
     json_t *json = json_pack(
         "{s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:f, s:i, s:o, s:[f,f,f,f,f,f], s:f, s:f, "
-        "s:[i,i,i,i], s:[f,f,f]}",
+        "s:[i,i,i,i,i], s:[f,f,f], s:i, s:f, s:f, s:f, s:b, s:o}",
         "status", status_text(r->status), "reason", plain_text(r->reason), "subject", r->subject,
         "kernel", r->kernel, "dtype", dtype_name(r->problem.dtype), "problem", problem, "point",
         point, "worst", r->worst < 1e300 ? r->worst : 1e300, "launches", r->launches, "samples",
         samples, "summary", r->summary.median, r->summary.mad, r->summary.min, r->summary.max,
         r->summary.low, r->summary.high, "host_ns", r->host_ns, "wall_ns", r->wall_ns, "telemetry",
         r->telemetry.sm_mhz, r->telemetry.memory_mhz, r->telemetry.celsius, r->telemetry.milliwatts,
-        "seconds", r->seconds_compiling, r->seconds_verifying, r->seconds_measuring);
+        r->telemetry.throttle, "seconds", r->seconds_compiling, r->seconds_verifying,
+        r->seconds_measuring, "retaken", r->retaken, "millijoules", r->millijoules,
+        "autocorrelation", r->autocorrelation, "drift", r->drift, "counted", (int)r->counted,
+        "counters", counters_to_json(&r->counters));
     if (json && r->has_point) json_object_set_new(json, "build", build_to_json(&r->build));
     return json;
 }
@@ -95,12 +118,18 @@ enum status record_from_json(const json_t *json, struct record *out) {
     out->wall_ns = number_of(json, "wall_ns");
     const json_t *telemetry = json_object_get(json, "telemetry");
     int *readings[] = {&out->telemetry.sm_mhz, &out->telemetry.memory_mhz, &out->telemetry.celsius,
-                       &out->telemetry.milliwatts};
-    for (size_t i = 0; i < 4; i++)
+                       &out->telemetry.milliwatts, &out->telemetry.throttle};
+    for (size_t i = 0; i < 5; i++)
         *readings[i] = (int)json_number_value(json_array_get(telemetry, i));
     const json_t *seconds = json_object_get(json, "seconds");
     out->seconds_compiling = json_number_value(json_array_get(seconds, 0));
     out->seconds_verifying = json_number_value(json_array_get(seconds, 1));
     out->seconds_measuring = json_number_value(json_array_get(seconds, 2));
+    out->retaken = (int)number_of(json, "retaken");
+    out->millijoules = number_of(json, "millijoules");
+    out->autocorrelation = number_of(json, "autocorrelation");
+    out->drift = number_of(json, "drift");
+    out->counted = json_is_true(json_object_get(json, "counted"));
+    counters_from_json(json_object_get(json, "counters"), &out->counters);
     return STATUS_OK;
 }

@@ -4,11 +4,15 @@
 
 #include <jansson.h>
 
+#include "harness/counters.h"
 #include "harness/measure.h"
 
 struct telemetry { /* read after the samples; -1 where unknown */
     int sm_mhz, memory_mhz, celsius, milliwatts;
+    int throttle; /* NVML's reasons for a lower clock, a bit mask */
 };
+#define NO_TELEMETRY                                                                               \
+    { -1, -1, -1, -1, -1 }
 
 struct record {
     enum status status;
@@ -25,6 +29,11 @@ struct record {
     struct summary summary; /* ns a launch */
     double host_ns, wall_ns;
     struct telemetry telemetry;
+    int retaken;                   /* samples taken anew because the clock was down */
+    double millijoules;            /* a launch; 0 where not measured */
+    double autocorrelation, drift; /* of the samples, see stats.h */
+    struct counter_set counters;   /* none where not asked for */
+    bool counted;                  /* they are the formula's bytes, not measured */
     double seconds_compiling, seconds_verifying, seconds_measuring;
 };
 

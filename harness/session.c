@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/nvtx.h"
 #include "harness/verify.h"
 #include "kernels/registry.h"
 #include "runtime/cuda_api.h"
@@ -25,7 +26,7 @@ static void open_telemetry(struct session *s) {
 }
 
 struct telemetry session_telemetry(const struct session *s) {
-    struct telemetry t = {-1, -1, -1, -1};
+    struct telemetry t = NO_TELEMETRY;
     const struct nvml_api *nvml = nvml_api();
     unsigned value;
     if (!s->nvml_device || !nvml) return t;
@@ -38,6 +39,10 @@ struct telemetry session_telemetry(const struct session *s) {
     if (nvml->nvmlDeviceGetTemperature &&
         !nvml->nvmlDeviceGetTemperature(device, NVML_TEMPERATURE_GPU, &value))
         t.celsius = (int)value;
+    unsigned long long reasons;
+    if (nvml->nvmlDeviceGetCurrentClocksThrottleReasons &&
+        !nvml->nvmlDeviceGetCurrentClocksThrottleReasons(device, &reasons))
+        t.throttle = (int)reasons;
     if (nvml->nvmlDeviceGetPowerUsage && !nvml->nvmlDeviceGetPowerUsage(device, &value))
         t.milliwatts = (int)value;
     return t;
@@ -125,6 +130,36 @@ void session_load_baseline(struct session *s) {
     }
 }
 
+/* --- the clock
+ *
+ * A GPU lowers its clock for heat or power. What counts as low is relative to what this device
+ * kept up in this run, not to its nominal clock: a card that cannot hold that would never finish.
+ */
+
+static int compare_ints(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+
+/* The median of the clocks seen while measuring; 0 while there are few. */
+static int steady_mhz(const struct session *s) {
+    int sorted[CLOCKS_SEEN], n = s->clocks_seen < CLOCKS_SEEN ? s->clocks_seen : CLOCKS_SEEN;
+    if (n < 8) return 0;
+    memcpy(sorted, s->clock_seen, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_ints);
+    return sorted[n / 2];
+}
+
+/* Looked at every 20 ms at most: reading the clock takes a while, too. */
+static bool disturbed(void *context) {
+    enum { INTERVAL_MS = 20, LOW_PERCENT = 97 };
+    struct session *s = context;
+    double now = clock_seconds();
+    if (!s->nvml_device || now - s->clock_read_s < INTERVAL_MS / 1e3) return false;
+    s->clock_read_s = now;
+    int mhz = session_telemetry(s).sm_mhz, steady = steady_mhz(s);
+    if (mhz <= 0) return false;
+    s->clock_seen[s->clocks_seen++ % CLOCKS_SEEN] = mhz; /* a lasting change becomes the steady */
+    return steady && mhz * 100 < steady * LOW_PERCENT;
+}
+
 /* --- evaluating
  * ------------------------------------------------------------------------------------ */
 
@@ -145,6 +180,14 @@ static enum status ensure_subjects(struct session *s, const struct kernel *kerne
     s->timed_residency = policy.residency;
     struct problem odd = verify_odd_problem(kernel, problem);
     return subject_open(&s->support, kernel, &odd, 2 * s->seed + 1, 1, &s->odd);
+}
+
+enum status session_subject(struct session *s, const struct kernel *kernel,
+                            const struct problem *problem, struct policy policy,
+                            struct subject **out) {
+    TRY(ensure_subjects(s, kernel, problem, policy));
+    *out = s->timed;
+    return STATUS_OK;
 }
 
 struct call { /* a variant as a contender */
@@ -182,6 +225,9 @@ static void keep_failure(struct record *r, enum status status) {
 }
 
 static void take_contender(struct record *r, const struct contender *c) {
+    r->retaken = c->retaken;
+    r->autocorrelation = stats_autocorrelation(c->samples, c->summary.count);
+    r->drift = stats_drift(c->samples, c->summary.count);
     r->launches = c->launches, r->summary = c->summary;
     memcpy(r->samples, c->samples, sizeof r->samples);
     r->host_ns = c->host_ns, r->wall_ns = c->wall_ns;
@@ -189,7 +235,7 @@ static void take_contender(struct record *r, const struct contender *c) {
 
 static void begin_record(struct record *r, const char *subject, const struct kernel *kernel,
                          const struct problem *problem) {
-    *r = (struct record){.problem = *problem, .telemetry = {-1, -1, -1, -1}};
+    *r = (struct record){.problem = *problem, .telemetry = NO_TELEMETRY};
     snprintf(r->subject, sizeof r->subject, "%s", subject);
     snprintf(r->kernel, sizeof r->kernel, "%s", kernel->name);
 }
@@ -205,26 +251,101 @@ enum status session_evaluate(struct session *s, const struct kernel *kernel,
     begin_record(r, "kernel", kernel, problem);
     r->has_point = true, r->point = *point;
     TRY(ensure_subjects(s, kernel, problem, policy));
+    char problem_text[MAX_TEXT], point_text[MAX_TEXT];
+    problem_format(kernel, problem, problem_text), point_format(kernel, point, point_text);
+    nvtx_push("%s %s %s", kernel->name, problem_text, point_text);
     double start = clock_seconds();
+    nvtx_push("compile");
     enum status status = variant_open(s->device, kernel, problem, point, &variant);
+    nvtx_pop();
     r->build = variant.build;
     double opened = clock_seconds();
+    nvtx_push("verify");
     if (!status) status = verify_both(s, s->timed, &variant, r);
+    nvtx_pop();
     double verified = clock_seconds();
     r->seconds_compiling = opened - start, r->seconds_verifying = verified - opened;
     if (!status) {
         struct call call = {s->timed, &variant};
+        struct watch watch = {s, disturbed};
         struct contender c = {
             .subject = s->timed, .enqueue = enqueue_variant, .context = &call, .kernels = 1};
-        status = measure_contest(policy, &c, 1, limits, &s->empties);
+        status = measure_contest(policy, &c, 1, limits, &watch, &s->empties);
         if (!status) take_contender(r, &c);
         measure_free(&c, 1);
     }
+    nvtx_pop();
     r->seconds_measuring = clock_seconds() - verified;
     r->telemetry = session_telemetry(s);
     if (status) keep_failure(r, status);
     variant_close(s->device, &variant);
     return status ? still_alive(s) : STATUS_OK;
+}
+
+/* --- counters
+ * ------------------------------------------------------------------------------------- */
+
+struct counting {
+    struct subject *subject;
+    const struct variant *variant;
+    struct policy policy;
+    int launches;
+};
+
+static enum status count_work(void *context) {
+    struct counting *c = context;
+    for (int i = 0; i < c->launches; i++) {
+        int turn = i % c->subject->sets;
+        TRY(subject_launch(c->subject, c->variant, c->policy.residency == RESIDENCY_COLD ? turn : 0,
+                           c->policy.residency == RESIDENCY_HOT ? 0 : turn));
+    }
+    return STATUS_OK;
+}
+
+/* The same work first: what it leaves to be written back then stands for what the range leaves. A
+ * cold problem that fits in the cache has it flushed instead. */
+static enum status count_prepare(void *context) {
+    struct counting *c = context;
+    struct support *support = c->subject->support;
+    TRY(subject_restore(c->subject));
+    TRY(count_work(context));
+    struct cost cost = c->subject->kernel->cost(&c->subject->problem);
+    double moved = (cost.read_bytes + cost.write_bytes) * c->launches;
+    if (c->policy.residency == RESIDENCY_HOT || moved > 2 * (double)support->device->info.l2_bytes)
+        return STATUS_OK;
+    TRY(support_flush(support));
+    return c->policy.residency == RESIDENCY_WEIGHTS_COLD ? subject_touch(c->subject, 0) : STATUS_OK;
+}
+
+enum status session_count(struct session *s, const struct kernel *kernel,
+                          const struct problem *problem, struct policy policy,
+                          const struct point *point, struct counters *counters,
+                          struct counter_set *out) {
+    struct variant variant = {0};
+    TRY(ensure_subjects(s, kernel, problem, policy));
+    enum status status = variant_open(s->device, kernel, problem, point, &variant);
+    struct cost cost = kernel->cost(problem);
+    double wanted = 3 * (double)s->device->info.l2_bytes / (cost.read_bytes + cost.write_bytes + 1);
+    struct counting counting = {s->timed, &variant, policy, 1};
+    if (policy.residency != RESIDENCY_HOT)
+        counting.launches = wanted < 1 ? 1 : wanted > s->timed->sets ? s->timed->sets : (int)wanted;
+    nvtx_push("counters");
+    if (!status) status = counters_read(counters, &counting, count_prepare, count_work, out);
+    nvtx_pop();
+    for (int i = 0; i < out->count && !status; i++) {
+        const char *end = strrchr(out->counter[i].name, '.');
+        if (end && !strcmp(end, ".sum")) out->counter[i].value /= counting.launches;
+    }
+    variant_close(s->device, &variant);
+    return status ? (still_alive(s) ? STATUS_CRASH : status) : STATUS_OK;
+}
+
+void session_counted(const struct kernel *kernel, const struct problem *problem,
+                     struct counter_set *out) {
+    struct cost cost = kernel->cost(problem);
+    *out = (struct counter_set){.count = 2,
+                                .counter = {{"dram__bytes_read.sum", cost.read_bytes},
+                                            {"dram__bytes_write.sum", cost.write_bytes}}};
 }
 
 /* --- contests
@@ -394,10 +515,11 @@ enum status session_contest(struct session *s, const struct contest *contest,
     struct arena *a = calloc(1, sizeof *a);
     if (!a) return fail(STATUS_SYSTEM, "out of memory");
     enum status status = fill_arena(s, contest, a, records, record_count);
+    struct watch watch = {s, disturbed};
     double start = clock_seconds();
     if (!status && a->count)
-        status =
-            measure_contest(contest->policy, a->contender, a->count, &contest->limits, &s->empties);
+        status = measure_contest(contest->policy, a->contender, a->count, &contest->limits, &watch,
+                                 &s->empties);
     for (int i = 0; i < a->count && !status; i++) {
         struct record *r = &records[a->record_of[i]];
         take_contender(r, &a->contender[i]);
@@ -440,10 +562,10 @@ static enum status measure_memory(struct session *s, struct copy_call *call, str
     struct subject subject = {.support = &s->support, .kernel = &nothing, .sets = 1};
     struct contender c[] = {{.subject = &subject, .enqueue = enqueue_copy, .context = call},
                             {.subject = &subject, .enqueue = enqueue_read, .context = call}};
-    struct limits limits = {10, 30, 0.005, 1.0};
+    struct limits limits = {10, 30, 0.005, 1.0, false};
     bool cpu = s->device->info.kind == DEVICE_CPU;
     TRY(measure_contest((struct policy){RESIDENCY_COLD, LAUNCH_STREAM}, c, cpu ? 1 : 2, &limits,
-                        &s->empties));
+                        NULL, &s->empties));
     out->copy_bytes = (int64_t)call->bytes;
     out->copy_gbps = 2 * (double)call->bytes / c[0].summary.median;
     if (!cpu) out->read_gbps = (double)call->bytes / c[1].summary.median;

@@ -5,6 +5,7 @@
 #include "baselines/baseline.h"
 #include "harness/record.h"
 
+enum { CLOCKS_SEEN = 64 };
 struct session {
     struct device *device;
     struct support support;
@@ -14,8 +15,10 @@ struct session {
     uint64_t seed;
     struct subject *timed, *odd; /* of the problem evaluated last */
     enum residency timed_residency;
-    void *nvml_device; /* NULL without NVML */
-    int others;        /* processes that were on the GPU before this one; 0 where unknown */
+    void *nvml_device;                        /* NULL without NVML */
+    int clock_seen[CLOCKS_SEEN], clocks_seen; /* SM clocks while measuring, MHz: see steady_mhz() */
+    double clock_read_s;
+    int others; /* processes that were on the GPU before this one; 0 where unknown */
 };
 
 enum status session_open(const char *device_id, uint64_t seed, struct session *out);
@@ -23,12 +26,27 @@ void session_close(struct session *session);
 /* Loads the PyTorch plugin: $FASTINFER_TORCH, else libfastinfer_torch.so beside the program. */
 void session_load_baseline(struct session *session);
 
+/* The buffers for a problem under a policy: those at hand where they are of the same one. */
+enum status session_subject(struct session *session, const struct kernel *kernel,
+                            const struct problem *problem, struct policy policy,
+                            struct subject **out);
+
 /* Compiles (or finds), verifies and times one point. What goes wrong with the point is the
  * record's status; the function fails only where nothing more can be measured. */
 enum status session_evaluate(struct session *session, const struct kernel *kernel,
                              const struct problem *problem, struct policy policy,
                              const struct point *point, const struct limits *limits,
                              struct record *out);
+
+/* Counts a point's work, once, in the state that the policy asks for: a launch's share where the
+ * value is a sum. The point was verified before. */
+enum status session_count(struct session *session, const struct kernel *kernel,
+                          const struct problem *problem, struct policy policy,
+                          const struct point *point, struct counters *counters,
+                          struct counter_set *out);
+/* What the formula says, under the names of the counters: for where there are none. */
+void session_counted(const struct kernel *kernel, const struct problem *problem,
+                     struct counter_set *out);
 
 /* A contest: points of one kernel and problem, `ceilings` points of stream moving the same bytes,
  * and every baseline formula that exists, verified and timed in interleaved rounds. records: room

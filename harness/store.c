@@ -1,6 +1,7 @@
 #include "harness/store.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,7 @@ static enum status in_transaction(struct store *s, enum status status) {
 }
 
 /* Step i takes a database from version i to i + 1. */
-static const char *const migrations[STORE_VERSION] = {"harness/schema.sql"};
+static const char *const migrations[STORE_VERSION] = {"harness/schema.sql", "harness/schema_2.sql"};
 
 /* The first column of the first row of a query that needs no parameters. */
 static enum status ask(struct store *s, const char *sql, char *out, size_t bytes) {
@@ -293,12 +294,13 @@ static enum status build_id(struct store *s, int64_t run, int64_t problem, int64
                             const struct build *b, int64_t *out) {
     return RUN(s,
                "INSERT INTO build (run_id, problem_id, point_id, arch, status, cached, compile_ms, "
-               "registers, spill_bytes, stack_bytes, shared_bytes, blocks_per_sm, code_hash, log) "
-               "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+               "registers, spill_bytes, stack_bytes, shared_bytes, blocks_per_sm, code_hash, log, "
+               "instructions) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                out, INTEGER(run), INTEGER(problem), INTEGER(point), INTEGER(arch),
                TEXT(status_text(b->status)), INTEGER(b->cached), REAL(b->compile_ms),
                known(b->registers), known(b->spill_bytes), known(b->stack_bytes),
-               known(b->shared_bytes), known(b->blocks_per_sm), TEXT(b->code_hash), TEXT(b->log));
+               known(b->shared_bytes), known(b->blocks_per_sm), TEXT(b->code_hash), TEXT(b->log),
+               known(b->instructions));
 }
 
 static char *samples_text(const struct record *r) {
@@ -317,6 +319,19 @@ static int run_arch(struct store *s, int64_t run) {
             INTEGER(run)))
         return 0;
     return (int)arch;
+}
+
+static enum status insert_counters(struct store *s, int64_t measurement, const struct record *r) {
+    for (int i = 0; i < r->counters.count; i++) {
+        const struct counter *c = &r->counters.counter[i];
+        if (isnan(c->value)) continue;
+        TRY(RUN(s,
+                "INSERT OR REPLACE INTO counter (measurement_id, name, value, source) VALUES (?, "
+                "?, ?, ?)",
+                NULL, INTEGER(measurement), TEXT(c->name), REAL(c->value),
+                TEXT(r->counted ? "counted" : "cupti")));
+    }
+    return STATUS_OK;
 }
 
 static enum status insert_record(struct store *s, int64_t run, struct policy policy,
@@ -341,7 +356,8 @@ static enum status insert_record(struct store *s, int64_t run, struct policy pol
         "INSERT INTO measurement (run_id, contest_id, problem_id, residency, launch, subject, "
         "point_id, build_id, status, reason, worst_error, launches, sample_count, samples, "
         "median_ns, mad_ns, min_ns, max_ns, low_ns, high_ns, host_ns, wall_ns, sm_mhz, memory_mhz, "
-        "celsius, milliwatts, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+        "celsius, milliwatts, throttle, retaken, millijoules, autocorrelation, drift, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
         "?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))",
         NULL, INTEGER(run), contest ? INTEGER(contest) : NOTHING, INTEGER(problem), TEXT(residency),
         TEXT(comma + 1), TEXT(r->subject), point ? INTEGER(point) : NOTHING,
@@ -352,9 +368,35 @@ static enum status insert_record(struct store *s, int64_t run, struct policy pol
         timed ? REAL(m->low) : NOTHING, timed ? REAL(m->high) : NOTHING,
         timed ? REAL(r->host_ns) : NOTHING, timed ? REAL(r->wall_ns) : NOTHING,
         known(r->telemetry.sm_mhz), known(r->telemetry.memory_mhz), known(r->telemetry.celsius),
-        known(r->telemetry.milliwatts));
+        known(r->telemetry.milliwatts), known(r->telemetry.throttle), INTEGER(r->retaken),
+        r->millijoules > 0 ? REAL(r->millijoules) : NOTHING,
+        timed ? REAL(r->autocorrelation) : NOTHING, timed ? REAL(r->drift) : NOTHING);
     free(samples);
+    if (!status) status = insert_counters(s, sqlite3_last_insert_rowid(s->db), r);
     return status;
+}
+
+static enum status add_counters(struct store *s, int64_t run, struct policy policy,
+                                const struct record *r) {
+    const struct kernel *kernel;
+    char problem[MAX_TEXT], point[MAX_TEXT];
+    int64_t measurement = 0;
+    TRY(registry_find(r->kernel, &kernel));
+    problem_format(kernel, &r->problem, problem), point_format(kernel, &r->point, point);
+    TRY(RUN(s,
+            "SELECT COALESCE(MAX(m.id), 0) FROM measurement m JOIN problem p ON p.id = "
+            "m.problem_id JOIN point pt ON pt.id = m.point_id WHERE m.run_id = ? AND p.kernel = ? "
+            "AND p.dtype = ? AND p.problem = ? AND pt.point = ? AND m.residency || ',' || m.launch "
+            "= ? AND m.status = 'ok'",
+            &measurement, INTEGER(run), TEXT(kernel->name), TEXT(dtype_name(r->problem.dtype)),
+            TEXT(problem), TEXT(point), TEXT(policy_text(policy))));
+    return measurement ? insert_counters(s, measurement, r) : STATUS_OK;
+}
+
+enum status store_counters(struct store *s, int64_t run, struct policy policy,
+                           const struct record *r) {
+    TRY(execute(s, "BEGIN IMMEDIATE"));
+    return in_transaction(s, add_counters(s, run, policy, r));
 }
 
 /* One record is one transaction. */
@@ -409,6 +451,28 @@ enum status store_has(struct store *s, const char *device_slug, struct policy po
             *median_ns = sqlite3_column_double(query, 1);
     }
     sqlite3_finalize(query);
+    return STATUS_OK;
+}
+
+enum status store_is_deadly(struct store *s, const char *device_slug, const char *commit,
+                            const struct record *like, bool *out) {
+    const struct kernel *kernel;
+    char problem[MAX_TEXT], point[MAX_TEXT];
+    int64_t deadly = 0;
+    TRY(registry_find(like->kernel, &kernel));
+    problem_format(kernel, &like->problem, problem);
+    point_format(kernel, &like->point, point);
+    TRY(RUN(s,
+            "SELECT COALESCE((SELECT m.status IN ('crash', 'timeout') FROM measurement m "
+            "JOIN run ON run.id = m.run_id JOIN device d ON d.id = run.device_id "
+            "JOIN problem p ON p.id = m.problem_id JOIN point pt ON pt.id = m.point_id "
+            "JOIN build b ON b.id = m.build_id WHERE d.slug = ? AND p.kernel = ? AND p.dtype = ? "
+            "AND p.problem = ? AND pt.point = ? AND m.contest_id IS NULL AND b.code_hash = ? AND "
+            "(b.code_hash <> '' OR (run.commit_id = ? AND NOT run.dirty)) "
+            "ORDER BY m.id DESC LIMIT 1), 0)",
+            &deadly, TEXT(device_slug), TEXT(kernel->name), TEXT(dtype_name(like->problem.dtype)),
+            TEXT(problem), TEXT(point), TEXT(like->build.code_hash), TEXT(commit)));
+    *out = deadly != 0;
     return STATUS_OK;
 }
 

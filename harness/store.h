@@ -11,7 +11,7 @@
 #include "harness/record.h"
 #include "harness/session.h"
 
-enum { STORE_VERSION = 1 };
+enum { STORE_VERSION = 2 };
 
 struct store;
 
@@ -39,6 +39,9 @@ enum status store_ceilings(struct store *store, int64_t run, const struct ceilin
 enum status store_record(struct store *store, int64_t run, struct policy policy, int64_t contest,
                          const struct record *record);
 enum status store_new_contest(struct store *store, int64_t *contest);
+/* Adds a record's counters to the run's latest measurement of its point under that policy. */
+enum status store_counters(struct store *store, int64_t run, struct policy policy,
+                           const struct record *record);
 /* The facts of a compilation for an architecture that is not the device's (sm_75 on a machine
  * without a GPU). */
 enum status store_build(struct store *store, int64_t run, int arch, const struct record *record);
@@ -46,6 +49,12 @@ enum status store_build(struct store *store, int64_t run, int arch, const struct
 /* Is there an OK or failed scan of this point, with this machine code, on this device? */
 enum status store_has(struct store *store, const char *device_slug, struct policy policy,
                       const struct record *like, bool *out, double *median_ns);
+
+/* Did this point, with this machine code, kill a worker the last time it was tried on this problem
+ * on this device, under any policy? Where code has no hash (the CPU device) `commit` has to be the
+ * same, and its tree unchanged. */
+enum status store_is_deadly(struct store *store, const char *device_slug, const char *commit,
+                            const struct record *like, bool *out);
 
 /* Has the problem had its contest under this policy on this device? */
 enum status store_has_contest(struct store *store, const char *device_slug, struct policy policy,

@@ -1,4 +1,5 @@
 #include "harness/worker.h"
+#include "harness/pairing.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -20,17 +21,21 @@ struct state {
     char open_message[512], device[16];
     bool wants_baseline, loaded_baseline;
     uint64_t seed;
+    struct counters *counters; /* for `metrics`, once they were asked for */
+    char metrics[2048];
 };
 
 json_t *limits_to_json(const struct limits *l) {
-    return json_pack("[i, i, f, f]", l->min_samples, l->max_samples, l->share, l->max_seconds);
+    return json_pack("[i, i, f, f, b]", l->min_samples, l->max_samples, l->share, l->max_seconds,
+                     (int)l->race);
 }
 
 static struct limits limits_from_json(const json_t *json) {
     return (struct limits){(int)json_integer_value(json_array_get(json, 0)),
                            (int)json_integer_value(json_array_get(json, 1)),
                            json_number_value(json_array_get(json, 2)),
-                           json_number_value(json_array_get(json, 3))};
+                           json_number_value(json_array_get(json, 3)),
+                           json_is_true(json_array_get(json, 4))};
 }
 
 #define INFO_NUMBERS(X)                                                                            \
@@ -209,6 +214,40 @@ static enum status serve_contest(struct state *w, const json_t *request, json_t 
     return status;
 }
 
+static enum status serve_pair(struct state *w, const json_t *request, json_t *reply) {
+    static struct pairing pairing;
+    TRY(ensure_open(w, false));
+    TRY(pairing_run(&w->session, json_object_get(request, "a"), json_object_get(request, "b"),
+                    (int)json_integer_value(json_object_get(request, "rounds")),
+                    json_is_true(json_object_get(request, "planted")), &pairing));
+    json_object_set_new(reply, "pairing", pairing_to_json(&pairing));
+    return STATUS_OK;
+}
+
+/* The counters stay open for the metrics asked for last. */
+static enum status serve_count(struct state *w, const json_t *request, json_t *reply) {
+    const struct kernel *kernel;
+    struct record r = {.has_point = true, .telemetry = NO_TELEMETRY};
+    struct policy policy;
+    struct counter_set wanted;
+    const char *metrics = json_text(request, "metrics");
+    TRY(ensure_open(w, false));
+    TRY(parse_problem(request, &kernel, &r.problem));
+    TRY(policy_parse(json_text(request, "policy"), &policy));
+    TRY(point_parse(kernel, json_text(request, "point"), &r.point));
+    if (!w->counters || strcmp(w->metrics, metrics) != 0) {
+        counters_close(w->counters);
+        TRY(counters_parse(metrics, &wanted));
+        TRY(counters_open(w->session.device, &wanted, &w->counters));
+        snprintf(w->metrics, sizeof w->metrics, "%s", metrics);
+    }
+    snprintf(r.subject, sizeof r.subject, "kernel");
+    snprintf(r.kernel, sizeof r.kernel, "%s", kernel->name);
+    TRY(session_count(&w->session, kernel, &r.problem, policy, &r.point, w->counters, &r.counters));
+    json_object_set_new(reply, "records", json_pack("[o]", record_to_json(&r)));
+    return STATUS_OK;
+}
+
 static enum status serve_ceilings(struct state *w, json_t *reply) {
     struct ceilings c;
     TRY(ensure_open(w, false));
@@ -223,10 +262,13 @@ static enum status serve_ceilings(struct state *w, json_t *reply) {
 static enum status serve(struct state *w, const json_t *request, json_t *reply) {
     const char *op = json_text(request, "op");
     if (!strcmp(op, "open")) return serve_open(w, request);
+    if (!strcmp(op, "warm")) return ensure_open(w, false);
     if (!strcmp(op, "describe")) return serve_describe(w, reply);
     if (!strcmp(op, "compile")) return serve_compile(request, reply);
     if (!strcmp(op, "evaluate")) return serve_evaluate(w, request, reply);
     if (!strcmp(op, "contest")) return serve_contest(w, request, reply);
+    if (!strcmp(op, "count")) return serve_count(w, request, reply);
+    if (!strcmp(op, "pair")) return serve_pair(w, request, reply);
     if (!strcmp(op, "ceilings")) return serve_ceilings(w, reply);
     return fail(STATUS_ARGUMENT, "a worker has no '%s'", op);
 }
@@ -238,7 +280,8 @@ int worker_main(void) {
     while (!frame_read(CHANNEL, &request)) {
         json_t *reply = json_object();
         enum status status = serve(&w, request, reply);
-        bool silent = !strcmp(json_text(request, "op"), "open");
+        const char *op = json_text(request, "op");
+        bool silent = !strcmp(op, "open") || !strcmp(op, "warm");
         json_decref(request);
         json_object_set_new(reply, "ok", json_boolean(!status));
         if (status) {
@@ -251,6 +294,7 @@ int worker_main(void) {
         bool broken = w.open && status && w.session.device->ops->synchronize(w.session.device);
         if (sent || broken) _Exit(broken ? 3 : 0);
     }
+    counters_close(w.counters);
     if (w.open) session_close(&w.session);
     return 0;
 }

@@ -180,7 +180,7 @@ static enum status set_key(struct unit *unit, struct target target) {
     TRY(compiler_describe(target, compiler, sizeof compiler));
     TRY(source_read(unit->source, &text));
     struct hash *hash = hash_new();
-    hash_text(hash, "1"); /* of this file's format and options: raise it when they change */
+    hash_text(hash, "2"); /* of this file's format and options: raise it when they change */
     hash_text(hash, compiler);
     hash_add(hash, &target.arch, sizeof target.arch);
     hash_text(hash, headers_hash());
@@ -235,12 +235,13 @@ static enum status store_facts(const struct unit *unit, const char *folder) {
     char path[1100], text[4096];
     const char *file = strrchr(b->path, '/');
     snprintf(path, sizeof path, "%s/%s.txt", folder, unit->key);
-    int n = snprintf(text, sizeof text,
-                     "status %s\nms %.3f\nregisters %d\nspill %d\nstack %d\nshared %d\n"
-                     "hash %s\nfile %s\nsuffix %s\nlog %s\n",
-                     status_text(b->status), b->compile_ms, b->registers, b->spill_bytes,
-                     b->stack_bytes, b->shared_bytes, b->code_hash[0] ? b->code_hash : "-",
-                     file ? file + 1 : "-", b->suffix[0] ? b->suffix : "-", b->log);
+    int n = snprintf(
+        text, sizeof text,
+        "status %s\nms %.3f\nregisters %d\nspill %d\nstack %d\nshared %d\ninstructions %d\n"
+        "hash %s\nfile %s\nsuffix %s\nlog %s\n",
+        status_text(b->status), b->compile_ms, b->registers, b->spill_bytes, b->stack_bytes,
+        b->shared_bytes, b->instructions, b->code_hash[0] ? b->code_hash : "-",
+        file ? file + 1 : "-", b->suffix[0] ? b->suffix : "-", b->log);
     return file_write(path, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 }
 
@@ -251,16 +252,17 @@ static bool load_facts(struct unit *unit, const char *folder) {
     FILE *facts = fopen(path, "rb");
     if (!facts) return false;
     memset(b, 0, sizeof *b);
-    int got = fscanf(facts,
-                     "status %31s ms %lf registers %d spill %d stack %d shared %d hash %32s "
-                     "file %255s suffix %15s log ",
-                     status, &b->compile_ms, &b->registers, &b->spill_bytes, &b->stack_bytes,
-                     &b->shared_bytes, b->code_hash, file, b->suffix);
-    size_t n = got == 9 ? fread(b->log, 1, sizeof b->log - 1, facts) : 0;
+    int got = fscanf(
+        facts,
+        "status %31s ms %lf registers %d spill %d stack %d shared %d instructions %d hash %32s "
+        "file %255s suffix %15s log ",
+        status, &b->compile_ms, &b->registers, &b->spill_bytes, &b->stack_bytes, &b->shared_bytes,
+        &b->instructions, b->code_hash, file, b->suffix);
+    size_t n = got == 10 ? fread(b->log, 1, sizeof b->log - 1, facts) : 0;
     while (n && b->log[n - 1] == '\n') b->log[--n] = 0;
     fclose(facts);
     b->status = status_parse(status);
-    if (got != 9 || b->status >= STATUS_COUNT) return false;
+    if (got != 10 || b->status >= STATUS_COUNT) return false;
     if (!strcmp(b->code_hash, "-")) b->code_hash[0] = 0;
     if (!strcmp(b->suffix, "-")) b->suffix[0] = 0;
     snprintf(b->path, sizeof b->path, "%s/%s", folder, file);
@@ -283,7 +285,7 @@ static enum status compile_units(struct unit *units, int count, struct target ta
     }
     if (!status && missing_count) {
         if (target.kind == DEVICE_CPU)
-            status = cpu_compile_units(missing, missing_count, folder);
+            status = cpu_compile_units(missing, missing_count, target.arch == CPU_COUNTED, folder);
         else
             for (int i = 0; i < missing_count; i++)
                 cuda_compile_unit(&missing[i], target.arch, folder);
@@ -334,8 +336,8 @@ enum status compile_check(const struct kernel *kernel, const struct problem *pro
 
 enum status compile_support(struct target target, struct build *build) {
     struct unit unit = {.source = "kernels/support/support.cu",
-                        .entry = {"fill", "flush", "touch", "empty"},
-                        .entries = 4,
+                        .entry = {"fill", "touch", "empty"},
+                        .entries = 3,
                         .threads = 256,
                         .build = build};
     snprintf(unit.defines, sizeof unit.defines, "-DDTYPE=0");

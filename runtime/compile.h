@@ -8,9 +8,10 @@
 
 #include "runtime/device.h"
 
+enum { CPU_COUNTED = 1 }; /* code that counts its accesses to memory: simt_trace.h */
 struct target {
     enum device_kind kind;
-    int arch; /* 75, 80, ... for DEVICE_CUDA */
+    int arch; /* 75, 80, ... for DEVICE_CUDA; on the CPU 0, or CPU_COUNTED */
 };
 
 struct build {
@@ -18,6 +19,7 @@ struct build {
     bool cached;        /* found in the cache */
     double compile_ms;  /* its share of the compilation, also when cached */
     int registers, spill_bytes, stack_bytes, shared_bytes; /* -1 where unknown */
+    int instructions;   /* of the machine code, all entries and padding; -1 unknown */
     int blocks_per_sm;  /* occupancy by cuda_occupancy.h or the driver; -1 unknown */
     char code_hash[33]; /* of the machine code alone; "" on the CPU device */
     char path[1024];    /* cubin or shared object */
@@ -34,7 +36,7 @@ enum status compile_points(const struct kernel *kernel, const struct problem *pr
 /* The check kernel (fp64, on the device) of a kernel and problem. */
 enum status compile_check(const struct kernel *kernel, const struct problem *problem,
                           struct target target, struct build *build);
-/* kernels/support/support.cu: fill, flush, touch, empty, hold. */
+/* kernels/support/support.cu: fill, touch, empty, hold. */
 enum status compile_support(struct target target, struct build *build);
 
 /* The compiler in use and its version: "NVRTC 13.0 (/usr/.../libnvrtc.so.13)", "g++ 12.2.0". */

@@ -128,7 +128,7 @@ static void read_log(const char *path, char *out, size_t bytes) {
     if (file) fclose(file);
 }
 
-static enum status compile_batch(struct unit *units, int count, const char *folder) {
+static enum status compile_batch(struct unit *units, int count, bool counted, const char *folder) {
     char source[1000], object[1000], log[1000], headers[1024], include[1040], *text;
     const char *command;
     char version[300];
@@ -142,7 +142,7 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
     snprintf(source, sizeof source, "%s/%s.%ld.cpp", folder, name, (long)getpid());
     snprintf(log, sizeof log, "%s/%s.%ld.log", folder, name, (long)getpid());
     snprintf(object, sizeof object, "%s/%s.so", folder, name);
-    char temporary[1100];
+    char temporary[1100], part[1110];
     snprintf(temporary, sizeof temporary, "%s.%ld.tmp", object, (long)getpid());
     FILE *out = fopen(source, "w");
     if (!out) {
@@ -165,13 +165,24 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
         argv[n++] = near;
     }
     if (has_f16c()) argv[n++] = "-mf16c";
-    if (SANITIZED) {
+    if (counted) {
+        argv[n++] = "-fsanitize=thread"; /* for its calls at accesses alone, see simt_trace.h */
+        argv[n++] = "-c";
+    } else if (SANITIZED) {
         argv[n++] = "-g";
         argv[n++] = "-fsanitize=address,undefined";
         argv[n++] = "-fno-sanitize-recover=undefined";
     }
     double start = clock_seconds();
     enum status status = run_compiler(argv, log);
+    if (!status && counted) { /* linked without the sanitizer's own library */
+        snprintf(part, sizeof part, "%s.o", temporary);
+        const char *link[] = {command, "-shared", "-o", temporary, part, NULL};
+        if (rename(temporary, part))
+            status = fail(STATUS_SYSTEM, "%s: could not be written: %s", part, strerror(errno));
+        if (!status) status = run_compiler(link, log);
+        unlink(part);
+    }
     double ms = (clock_seconds() - start) * 1e3;
     if (!status && rename(temporary, object))
         status = fail(STATUS_SYSTEM, "%s: could not be written: %s", object, strerror(errno));
@@ -180,6 +191,7 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
         build->status = status;
         build->compile_ms = ms / count;
         build->registers = build->spill_bytes = build->stack_bytes = build->shared_bytes = -1;
+        build->instructions = -1;
         snprintf(build->path, sizeof build->path, "%s", object);
         snprintf(build->suffix, sizeof build->suffix, "_%d", i);
         if (status == STATUS_COMPILE) read_log(log, build->log, sizeof build->log);
@@ -189,15 +201,17 @@ static enum status compile_batch(struct unit *units, int count, const char *fold
 }
 
 /* Halves a batch that does not compile until the points at fault stand alone. */
-static enum status compile_or_halve(struct unit *units, int count, const char *folder) {
-    enum status status = compile_batch(units, count, folder);
+static enum status compile_or_halve(struct unit *units, int count, bool counted,
+                                    const char *folder) {
+    enum status status = compile_batch(units, count, counted, folder);
     if (status != STATUS_COMPILE) return status;
-    TRY(compile_or_halve(units, count / 2, folder));
-    return compile_or_halve(units + count / 2, count - count / 2, folder);
+    TRY(compile_or_halve(units, count / 2, counted, folder));
+    return compile_or_halve(units + count / 2, count - count / 2, counted, folder);
 }
 
-enum status cpu_compile_units(struct unit *units, int count, const char *folder) {
+enum status cpu_compile_units(struct unit *units, int count, bool counted, const char *folder) {
     for (int first = 0; first < count; first += BATCH)
-        TRY(compile_or_halve(units + first, count - first < BATCH ? count - first : BATCH, folder));
+        TRY(compile_or_halve(units + first, count - first < BATCH ? count - first : BATCH, counted,
+                             folder));
     return STATUS_OK;
 }

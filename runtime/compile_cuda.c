@@ -30,9 +30,12 @@ static void read_facts(const char *log, struct build *build) {
     build->shared_bytes = number_before(log, " bytes smem");
 }
 
-/* The hash of the machine code and its constants alone: two points with the same one run alike. */
-static void hash_code(const char *image, size_t bytes, char out[33]) {
+/* The hash of the machine code and its constants alone: two points with the same one run alike.
+ * And its instructions, which are 16 bytes each from sm_70 on. */
+static void read_code(const char *image, size_t bytes, struct build *build) {
+    enum { INSTRUCTION = 16 };
     struct hash *hash = hash_new();
+    size_t text = 0;
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)(const void *)image;
     if (bytes > sizeof *header && !memcmp(header->e_ident, ELFMAG, SELFMAG) &&
         header->e_shoff + (size_t)header->e_shnum * sizeof(Elf64_Shdr) <= bytes) {
@@ -46,13 +49,15 @@ static void hash_code(const char *image, size_t bytes, char out[33]) {
             if (strncmp(name, ".text.", 6) && strncmp(name, ".nv.constant", 12) &&
                 strncmp(name, ".nv.shared", 10))
                 continue;
+            if (!strncmp(name, ".text.", 6)) text += section[i].sh_size;
             hash_text(hash, name);
             hash_add(hash, image + section[i].sh_offset, section[i].sh_size);
         }
     } else {
         hash_add(hash, image, bytes);
     }
-    hash_end(hash, out);
+    hash_end(hash, build->code_hash);
+    build->instructions = text ? (int)(text / INSTRUCTION) : -1;
 }
 
 /* Splits unit->defines at its spaces behind the fixed options. Returns how many there are. */
@@ -78,7 +83,7 @@ static enum status take_cubin(const struct nvrtc_api *nvrtc, nvrtcProgram progra
         return fail(STATUS_COMPILE, "NVRTC gave no cubin");
     char *cubin = malloc(bytes);
     nvrtc->nvrtcGetCUBIN(program, cubin);
-    hash_code(cubin, bytes, unit->build->code_hash);
+    read_code(cubin, bytes, unit->build);
     snprintf(unit->build->path, sizeof unit->build->path, "%s/%s.cubin", folder, unit->key);
     enum status status = file_write(unit->build->path, cubin, bytes);
     free(cubin);
@@ -96,6 +101,7 @@ void cuda_compile_unit(struct unit *unit, int arch, const char *folder) {
     double start = clock_seconds();
 
     build->registers = build->spill_bytes = build->stack_bytes = build->shared_bytes = -1;
+    build->instructions = -1;
     build->status = STATUS_COMPILE;
     if (!nvrtc || source_folder(include + 2, sizeof include - 2) ||
         source_read(unit->source, &text)) {

@@ -27,7 +27,7 @@ enum status file_write(const char *path, const void *data, size_t bytes);
 /* Each compiles one unit whose key is set; fills unit->build except cached and occupancy. */
 void cuda_compile_unit(struct unit *unit, int arch, const char *folder);
 /* The CPU's compiles all units, of one source, into one shared object. */
-enum status cpu_compile_units(struct unit *units, int count, const char *folder);
+enum status cpu_compile_units(struct unit *units, int count, bool counted, const char *folder);
 enum status cpu_compiler(const char **command, char *version, size_t bytes);
 
 #endif

@@ -63,6 +63,7 @@ enum {
     X(cuDeviceGetPCIBusId, (char *text, int bytes, CUdevice device))                               \
     X(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                            \
     X(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                             \
+    X(cuCtxGetCurrent, (CUcontext * context))                                                      \
     X(cuCtxSetCurrent, (CUcontext context))                                                        \
     X(cuCtxSynchronize, (void))                                                                    \
     X(cuMemAlloc_v2, (CUdeviceptr * pointer, size_t bytes))                                        \
@@ -155,6 +156,9 @@ enum { NVML_CLOCK_SM = 1, NVML_CLOCK_MEM = 2, NVML_TEMPERATURE_GPU = 0 };
     X(nvmlDeviceGetMaxClockInfo, (nvmlDevice_t device, int kind, unsigned *mhz))                   \
     X(nvmlDeviceGetTemperature, (nvmlDevice_t device, int sensor, unsigned *celsius))              \
     X(nvmlDeviceGetPowerUsage, (nvmlDevice_t device, unsigned *milliwatts))                        \
+    X(nvmlDeviceGetCurrentClocksThrottleReasons,                                                   \
+      (nvmlDevice_t device, unsigned long long *reasons))                                          \
+    X(nvmlDeviceGetTotalEnergyConsumption, (nvmlDevice_t device, unsigned long long *millijoules)) \
     X(nvmlDeviceGetComputeRunningProcesses_v3,                                                     \
       (nvmlDevice_t device, unsigned *count, struct nvml_process *processes))
 

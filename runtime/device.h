@@ -96,6 +96,14 @@ void device_describe_cpu(struct device_info *out);
  * limits, others their usual ones. */
 void device_describe_arch(int arch, struct device_info *out);
 
+/* What launches on the CPU device did since the last call, for code compiled as CPU_COUNTED:
+ * threads arriving at barriers and warp collectives, bytes and sectors as in simt_trace.h. */
+struct device_counts {
+    uint64_t barriers, exchanges, global_bytes, global_sectors;
+};
+void device_cpu_count(bool on);
+struct device_counts device_cpu_counts(void);
+
 /* The next launch schedule of the CPU device: 0 forward, 1 reverse, 2 shuffled with `seed`. */
 void device_cpu_schedule(int order, uint64_t seed);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "runtime/simt_run.h"
+#include "runtime/simt_trace.h"
 
 struct module {
     void *library;
@@ -42,10 +43,12 @@ static enum status cpu_allocate(struct device *device, size_t bytes, void **out)
     *out = aligned_alloc(256, (bytes / 256 + 1) * 256);
     if (!*out)
         return fail(STATUS_MEMORY, "cpu: out of memory: %.2f GiB wanted", (double)bytes / 0x1p30);
+    simt_trace_add(*out, bytes);
     return STATUS_OK;
 }
 static void cpu_release(struct device *device, void *pointer) {
     (void)device;
+    simt_trace_remove(pointer);
     free(pointer);
 }
 static enum status cpu_free_bytes(struct device *device, size_t *out) {
@@ -119,15 +122,33 @@ static void run_thread(void *argument) {
     call->thunk(call->params);
 }
 
+static struct device_counts counts;
+static bool counting;
+
+void device_cpu_count(bool on) {
+    if (on) counts = (struct device_counts){0};
+    counting = on;
+}
+struct device_counts device_cpu_counts(void) {
+    return counts;
+}
+
 static enum status run(const struct launch *l) {
     void *params[MAX_PARAMS];
     for (int i = 0; i < l->param_count; i++) params[i] = (void *)(uintptr_t)&l->param[i];
     struct call call = {l->function->thunk, params};
     simt_dim grid = {l->grid[0], l->grid[1], l->grid[2]};
     simt_dim block = {l->block[0], l->block[1], l->block[2]};
-    if (simt_run(grid, block, l->shared_bytes, l->cooperative, run_thread, &call))
-        return fail(STATUS_LAUNCH, "%s", simt_error());
-    return STATUS_OK;
+    if (counting) simt_trace_begin();
+    int failed = simt_run(grid, block, l->shared_bytes, l->cooperative, run_thread, &call);
+    if (counting) {
+        struct simt_traffic traffic = simt_trace_end();
+        struct simt_counts did = simt_counts();
+        counts.barriers += did.block_barriers + did.grid_barriers;
+        counts.exchanges += did.exchanges;
+        counts.global_bytes += traffic.bytes, counts.global_sectors += traffic.sectors;
+    }
+    return failed ? fail(STATUS_LAUNCH, "%s", simt_error()) : STATUS_OK;
 }
 
 static enum status cpu_launch(struct device *device, const struct launch *launch) {

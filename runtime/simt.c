@@ -258,7 +258,7 @@ static void lane_main(void) {
 static int arrive(struct lane *me, unsigned mask, void (*step)(void **, void *)) {
     struct warp *w = me->warp;
     unsigned lane = lane_of(me);
-    g.counts.exchanges++;
+    g.counts.exchanges++, me->self.waits++;
     if (!(mask >> lane & 1)) fail("mask %08x omits the caller", mask);
     if (mask & ~w->live)
         fail("mask %08x names lanes %08x, which have returned or never were", mask,
@@ -314,7 +314,7 @@ void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *co
 void simt_block_sync(void) {
     struct lane *me = running();
     struct block *b = me->warp->block;
-    g.counts.block_barriers++;
+    g.counts.block_barriers++, me->self.waits++;
     me->warp->in_block |= 1u << lane_of(me);
     me->warp->ready &= ~(1u << lane_of(me));
     if (++b->waiting == simt_block_dim.x * simt_block_dim.y * simt_block_dim.z) {
@@ -328,7 +328,7 @@ void simt_block_sync(void) {
 
 void simt_grid_sync(void) {
     struct lane *me = running();
-    g.counts.grid_barriers++;
+    g.counts.grid_barriers++, me->self.waits++;
     me->warp->in_grid |= 1u << lane_of(me);
     me->warp->ready &= ~(1u << lane_of(me));
     if (++g.waiting == g.threads) {
@@ -401,7 +401,7 @@ static void arm_block(struct block *b, struct warp **warp, simt_dim index, unsig
             w->in_warp = w->in_block = w->in_grid = 0;
         }
         w->lane[rank % WARP].self =
-            (simt_thread){{rank % x, rank / x % y, rank / x / y}, index, rank};
+            (simt_thread){{rank % x, rank / x % y, rank / x / y}, index, rank, 0};
         w->ready = w->live |= 1u << rank % WARP;
     }
 }

@@ -18,7 +18,8 @@ typedef struct simt_dim {
 } simt_dim;
 typedef struct simt_thread {
     simt_dim thread_idx, block_idx;
-    unsigned rank; /* within the block */
+    unsigned rank;  /* within the block */
+    unsigned waits; /* collectives and barriers that it has come to */
 } simt_thread;
 enum simt_order { SIMT_FORWARD, SIMT_REVERSE, SIMT_SHUFFLED };
 

@@ -77,6 +77,9 @@ check "floors" sh tests/test_floors.sh
 scratch=$(mktemp -d)
 program "command line" sh tests/test_cli.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
+scratch=$(mktemp -d)
+program "gate" sh tests/test_gate.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
 check "README is what results/ say" python3 scripts/readme.py --check
 check "links of README and docs" python3 scripts/check-links.py
 
@@ -97,6 +100,12 @@ if command -v clang >/dev/null && command -v clang++ >/dev/null; then
     fi
 else
     skip "build (clang)" "clang is not installed"
+fi
+cupti=$(ls -d /usr/local/cuda*/include/cupti_range_profiler.h 2>/dev/null | tail -1)
+if [ -n "$cupti" ]; then
+    check "CUPTI's layouts" g++ -std=c++17 -I. -I"$(dirname "$cupti")" -fsyntax-only tests/cupti_layout.cpp
+else
+    skip "CUPTI's layouts" "no CUPTI headers here"
 fi
 if clang-format --version 2>/dev/null | grep -q 'version 14'; then
     check "format" make -s check-format

@@ -218,7 +218,7 @@ static void fresh_has_version_tables_and_views(void **state) {
     says(path,
          "SELECT group_concat(name) FROM (SELECT name FROM sqlite_master WHERE type = 'view' "
          "ORDER BY name)",
-         "best,latest_contest,results");
+         "best,latest_contest,results,traffic");
     says(path, "SELECT COUNT(*) FROM results", "0");
     says(path, "SELECT kind || slug || arch FROM device", "cudanvidia-h20090");
     says(path,
@@ -273,6 +273,16 @@ static void same_record(const struct record *a, const struct record *b) {
     assert_memory_equal(&a->summary, &b->summary, sizeof a->summary);
     assert_true(a->host_ns == b->host_ns && a->wall_ns == b->wall_ns);
     assert_memory_equal(&a->telemetry, &b->telemetry, sizeof a->telemetry);
+    assert_int_equal(a->build.instructions, b->build.instructions);
+    assert_int_equal(a->retaken, b->retaken);
+    assert_true(a->millijoules == b->millijoules);
+    assert_true(a->autocorrelation == b->autocorrelation && a->drift == b->drift);
+    assert_int_equal(a->counted, b->counted);
+    assert_int_equal(a->counters.count, b->counters.count);
+    for (int i = 0; i < a->counters.count; i++) {
+        assert_string_equal(a->counters.counter[i].name, b->counters.counter[i].name);
+        assert_true(a->counters.counter[i].value == b->counters.counter[i].value);
+    }
     assert_true(a->seconds_compiling == b->seconds_compiling);
     assert_true(a->seconds_verifying == b->seconds_verifying);
     assert_true(a->seconds_measuring == b->seconds_measuring);
@@ -298,6 +308,10 @@ static void json_round_trip(void **state) {
     r.problem.real[0] = 1e-6;
     r.problem.dtype = DTYPE_BF16;
     r.samples[3] = 12345.678901234567;
+    r.build.instructions = 384, r.retaken = 2, r.millijoules = 1.5;
+    r.autocorrelation = 0.25, r.drift = -0.01, r.telemetry.throttle = 4;
+    r.counters.count = 1, r.counters.counter[0].value = 67108864.5;
+    snprintf(r.counters.counter[0].name, 96, "dram__bytes_read.sum");
     round_trip(&r, &out);
     same_record(&r, &out);
     r = record_of("hf_eager", NULL, 100);
@@ -311,7 +325,7 @@ static void json_round_trip_of_a_failure(void **state) {
     r.summary = (struct summary){0};
     memset(r.samples, 0, sizeof r.samples);
     r.status = STATUS_INCORRECT, r.worst = INFINITY;
-    r.telemetry = (struct telemetry){-1, -1, -1, -1};
+    r.telemetry = (struct telemetry)NO_TELEMETRY;
     snprintf(r.reason, sizeof r.reason, "y[3] is 1, \"2\" was expected\n");
     r.build.status = STATUS_COMPILE;
     snprintf(r.build.log, sizeof r.build.log, "error: \xe2\x80\x98x\xe2\x80");
@@ -532,7 +546,7 @@ static void newer_versions_are_refused(void **state) {
     assert_non_null(strstr(fail_message(), "99"));
     about(path_of("newer.db"), "PRAGMA user_version", 99);
     /* one that is not in WAL mode stays so */
-    execute(path_of("newer2.db"), "CREATE TABLE t (x); PRAGMA user_version = 2");
+    execute(path_of("newer2.db"), "CREATE TABLE t (x); PRAGMA user_version = 3");
     refused_and_unchanged(path_of("newer2.db"), "newer");
     struct store *store = NULL;
     refused(store_open_readonly(path_of("newer.db"), &store), "newer");
@@ -861,7 +875,7 @@ static void unlimited(void) { room_bytes = 1L << 40; }
 static void writes_without_space(void **state) {
     (void)state;
     sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
-    room_bytes = 300000;
+    room_bytes = 600000;
     assert_int_equal(vfs->xSetSystemCall(vfs, "pwrite64", (sqlite3_syscall_ptr)limited_pwrite) &
                          vfs->xSetSystemCall(vfs, "pwrite", (sqlite3_syscall_ptr)limited_pwrite),
                      SQLITE_OK);

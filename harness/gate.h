@@ -1,0 +1,74 @@
+/* gate.h - is this tree slower than that one? Verdicts that hold for a whole run.
+ *
+ * Timed: every cell (kernel, problem, policy) is compared in interleaved rounds A B B A. Cells
+ * whose interval does not lie within `same` are suspects: they are measured again, with fresh
+ * buffers and more rounds, and judged on those alone by an exact sign test against `margin`,
+ * corrected for the number of suspects (Holm). Exact: facts of machine code and counts of the CPU
+ * device have no noise; any increase that costs something is a verdict.
+ */
+#ifndef FASTINFER_GATE_H
+#define FASTINFER_GATE_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "harness/pairing.h"
+
+enum gate_verdict { GATE_SAME, GATE_FASTER, GATE_SLOWER, GATE_UNSURE, GATE_NEW };
+const char *gate_verdict_text(enum gate_verdict verdict);
+
+struct gate_row {
+    char kernel[32], dtype[8], problem[MAX_TEXT];
+    char policy[24];  /* "" for an exact row */
+    enum gate_verdict verdict;
+    double ratio, low, high; /* of times; 0 for an exact row */
+    double base_us, now_us;
+    char reason[384];
+};
+
+struct gate_report {
+    char base[96], now[96], device[96];
+    struct gate_row *row;
+    int rows, capacity;
+    int count[5]; /* by verdict */
+};
+void gate_report_free(struct gate_report *report);
+
+struct gate_rules {
+    double margin; /* a slowdown is one beyond this ratio */
+    double same;   /* an interval within 1 / same .. same is the same */
+    double alpha;  /* the chance that a run of identical trees has any false verdict */
+    int first_rounds, second_rounds;
+    char origin[256]; /* where they come from */
+};
+/* Built-in rules, or those of results/<slug>/calibration.json where that is there. */
+struct gate_rules gate_rules_for(const char *results, const char *slug);
+
+/* How pairs are timed: in a worker, or by a simulation in tests. */
+struct gate_timer {
+    void *context;
+    enum status (*run)(void *context, const json_t *a, const json_t *b, int rounds,
+                       struct pairing *out);
+    void (*progress)(void *context, int done, int total, const char *what); /* or NULL */
+};
+
+/* Compares two snapshots. STATUS_ARGUMENT where there is nothing in common, a kernel of the base is
+ * gone, the devices differ, or a signature has changed: never a silent pass. timer: NULL compares
+ * what is exact alone. */
+enum status gate_compare(const json_t *base, const json_t *now, const struct gate_rules *rules,
+                         const struct gate_timer *timer, struct gate_report *out);
+
+/* One judgement, for simulations: of the first rounds, and of all suspects' second ones. */
+enum gate_verdict gate_first(const struct pairing *pairing, const struct gate_rules *rules);
+void gate_second(const struct pairing *pairings, int count, const struct gate_rules *rules,
+                 enum gate_verdict *out);
+
+/* 0 pass, 1 slower, 3 unsure (or `unsure_code`). */
+int gate_exit_code(const struct gate_report *report, int unsure_code);
+void gate_show(const struct gate_report *report, FILE *out);
+enum status gate_write_junit(const struct gate_report *report, const char *path);
+enum status gate_write_markdown(const struct gate_report *report, const char *path, bool append);
+/* GitHub's workflow commands: one line a row that is slower or unsure. */
+void gate_annotate(const struct gate_report *report, FILE *out);
+
+#endif
