@@ -12,10 +12,11 @@
 #include "harness/snapshot.h"
 #include "kernels/registry.h"
 
-enum { KEY_DEVICE = 256, KEY_REPEATS, KEY_QUICK, KEY_OUT, KEY_CONFIGS, KEY_SEED };
+enum { KEY_DEVICE = 256, KEY_REPEATS, KEY_SECONDS, KEY_QUICK, KEY_OUT, KEY_CONFIGS, KEY_SEED };
 static const struct argp_option options[] = {
     {"device", KEY_DEVICE, "ID", 0, "cuda:N (default cuda:0)", 0},
     {"repeats", KEY_REPEATS, "N", 0, "comparisons a cell (default: 1000 in all)", 0},
+    {"seconds", KEY_SECONDS, "N", 0, "stop repeating after about so long (default: no limit)", 0},
     {"quick", KEY_QUICK, NULL, 0, "fewer problems", 0},
     {"out", KEY_OUT, "DIR", 0, "DIR/<device>/calibration.json (default results)", 0},
     {"configs", KEY_CONFIGS, "DIR", 0, "configurations (default configs)", 0},
@@ -26,24 +27,41 @@ struct arguments {
     struct snapshot_options snapshot;
     const char *out;
     int repeats;
+    double seconds;
     uint64_t seed;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
     switch (key) {
-    case KEY_DEVICE: a->snapshot.device = arg; break;
-    case KEY_REPEATS: a->repeats = (int)cli_number(state, arg, 1, 10000); break;
-    case KEY_QUICK: a->snapshot.quick = true; break;
-    case KEY_OUT: a->out = arg; break;
-    case KEY_CONFIGS: a->snapshot.configs = arg; break;
-    case KEY_SEED: a->seed = (uint64_t)cli_number(state, arg, 0, INT64_MAX); break;
+    case KEY_DEVICE:
+        a->snapshot.device = arg;
+        break;
+    case KEY_REPEATS:
+        a->repeats = (int)cli_number(state, arg, 1, 10000);
+        break;
+    case KEY_SECONDS:
+        a->seconds = (double)cli_number(state, arg, 1, 86400);
+        break;
+    case KEY_QUICK:
+        a->snapshot.quick = true;
+        break;
+    case KEY_OUT:
+        a->out = arg;
+        break;
+    case KEY_CONFIGS:
+        a->snapshot.configs = arg;
+        break;
+    case KEY_SEED:
+        a->seed = (uint64_t)cli_number(state, arg, 0, INT64_MAX);
+        break;
     case ARGP_KEY_ARG:
         if (a->snapshot.kernels == 64) argp_error(state, "too many kernels");
         if (registry_find(arg, &a->snapshot.kernel[a->snapshot.kernels++]))
             argp_failure(state, 2, 0, "%s", fail_message());
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -63,7 +81,7 @@ static enum status calibrate_into(const struct arguments *a, const json_t *snaps
     int repeats = a->repeats ? a->repeats : cells ? (999 + cells) / cells : 1;
     TRY(gate_pool_open(&pool, a->snapshot.device));
     pool.progress = show_progress;
-    enum status status = calibrate(&pool, snapshot, repeats, a->seed, &c);
+    enum status status = calibrate(&pool, snapshot, repeats, a->seconds, a->seed, &c);
     gate_pool_close(&pool);
     if (isatty(2)) fprintf(stderr, "\r\033[K");
     if (status) return status;
@@ -88,19 +106,25 @@ static enum status calibrate_into(const struct arguments *a, const json_t *snaps
 
 int cli_calibrate(int argc, char **argv) {
     static const struct argp argp = {
-        options, parse, "[KERNEL...]",
+        options,
+        parse,
+        "[KERNEL...]",
         "Compares identical code with itself, over and over, and derives from what it sees how far "
         "off a kernel has to be before `fastinfer gate` calls it slower.",
-        NULL, NULL, NULL};
-    struct arguments a = {.out = "results", .seed = 1, .snapshot = {.device = "cuda:0", .configs = "configs"}};
+        NULL,
+        NULL,
+        NULL};
+    struct arguments a = {
+        .out = "results", .seed = 1, .snapshot = {.device = "cuda:0", .configs = "configs"}};
     json_t *snapshot = NULL;
     argv[0] = cli_name("calibrate");
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     enum status status = STATUS_OK;
     if (strncmp(a.snapshot.device, "cuda:", 5))
-        status = fail(STATUS_ARGUMENT, "device '%s': times of the CPU device are an emulation's and "
-                                       "cannot be calibrated; cuda:N was expected",
+        status = fail(STATUS_ARGUMENT,
+                      "device '%s': times of the CPU device are an emulation's and "
+                      "cannot be calibrated; cuda:N was expected",
                       a.snapshot.device);
     else if (device_cuda_count() <= 0)
         status = fail(STATUS_MISSING, "no GPU to calibrate: %s", fail_message());

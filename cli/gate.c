@@ -17,8 +17,20 @@
 extern char **environ;
 
 enum {
-    KEY_AGAINST = 256, KEY_BASE, KEY_EMIT, KEY_DEVICE, KEY_EXACT, KEY_QUICK, KEY_JUNIT,
-    KEY_MARKDOWN, KEY_ANNOTATE, KEY_UNSURE, KEY_CONFIGS, KEY_RESULTS, KEY_BETWEEN, KEY_KEEP
+    KEY_AGAINST = 256,
+    KEY_BASE,
+    KEY_EMIT,
+    KEY_DEVICE,
+    KEY_EXACT,
+    KEY_QUICK,
+    KEY_JUNIT,
+    KEY_MARKDOWN,
+    KEY_ANNOTATE,
+    KEY_UNSURE,
+    KEY_CONFIGS,
+    KEY_RESULTS,
+    KEY_BETWEEN,
+    KEY_KEEP
 };
 static const struct argp_option options[] = {
     {"base", KEY_BASE, "REF", 0, "compare with this commit or branch, built in a worktree", 0},
@@ -34,8 +46,8 @@ static const struct argp_option options[] = {
     {"unsure", KEY_UNSURE, "CODE", 0, "exit code where a verdict is unsure (default 3)", 0},
     {"configs", KEY_CONFIGS, "DIR", 0, "configurations (default configs)", 0},
     {"results", KEY_RESULTS, "DIR", 0, "where calibrations are kept (default results)", 0},
-    {"between", KEY_BETWEEN, "RATIO", 0,
-     "noise between two runs, against an export (default 1.05)", 0},
+    {"between", KEY_BETWEEN, "RATIO", 0, "noise between two runs, against an export (default 1.05)",
+     0},
     {"keep", KEY_KEEP, NULL, 0, "keep the base's worktree in build/gate", 0},
     {0}};
 
@@ -52,24 +64,50 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
     char *end;
     switch (key) {
-    case KEY_AGAINST: a->against = arg; break;
-    case KEY_BASE: a->base = arg; break;
-    case KEY_EMIT: a->emit = arg; break;
-    case KEY_DEVICE: a->device = arg; break;
-    case KEY_EXACT: a->exact = true; break;
-    case KEY_QUICK: a->snapshot.quick = true; break;
-    case KEY_JUNIT: a->junit = arg; break;
-    case KEY_MARKDOWN: a->markdown = arg; break;
-    case KEY_ANNOTATE: a->annotate = true; break;
-    case KEY_UNSURE: a->unsure = (int)cli_number(state, arg, 0, 125); break;
-    case KEY_CONFIGS: a->snapshot.configs = arg; break;
-    case KEY_RESULTS: a->results = arg; break;
+    case KEY_AGAINST:
+        a->against = arg;
+        break;
+    case KEY_BASE:
+        a->base = arg;
+        break;
+    case KEY_EMIT:
+        a->emit = arg;
+        break;
+    case KEY_DEVICE:
+        a->device = arg;
+        break;
+    case KEY_EXACT:
+        a->exact = true;
+        break;
+    case KEY_QUICK:
+        a->snapshot.quick = true;
+        break;
+    case KEY_JUNIT:
+        a->junit = arg;
+        break;
+    case KEY_MARKDOWN:
+        a->markdown = arg;
+        break;
+    case KEY_ANNOTATE:
+        a->annotate = true;
+        break;
+    case KEY_UNSURE:
+        a->unsure = (int)cli_number(state, arg, 0, 125);
+        break;
+    case KEY_CONFIGS:
+        a->snapshot.configs = arg;
+        break;
+    case KEY_RESULTS:
+        a->results = arg;
+        break;
     case KEY_BETWEEN:
         a->between = strtod(arg, &end);
         if (*end || a->between < 1 || a->between > 2)
             argp_error(state, "'%s': a ratio from 1 to 2 was expected", arg);
         break;
-    case KEY_KEEP: a->keep = true; break;
+    case KEY_KEEP:
+        a->keep = true;
+        break;
     case ARGP_KEY_ARG:
         if (a->snapshot.kernels == 64) argp_error(state, "too many kernels");
         if (registry_find(arg, &a->snapshot.kernel[a->snapshot.kernels]))
@@ -80,7 +118,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (!!a->against + !!a->base + !!a->emit != 1)
             argp_error(state, "one of --base, --against and --emit was expected");
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -114,7 +153,8 @@ static enum status run(const char *const *argv, char *out, size_t bytes) {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, out ? pipe_fd[1] : 2, 1);
     if (out) posix_spawn_file_actions_addclose(&actions, pipe_fd[0]);
-    int error = posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+    int error =
+        posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     if (out) close(pipe_fd[1]);
     if (error) {
@@ -254,7 +294,8 @@ static enum status emit(const struct arguments *a) {
     TRY(snapshot_take(&a->snapshot, &json));
     int failed = json_dump_file(json, a->emit, JSON_INDENT(1));
     json_decref(json);
-    if (failed) return fail(STATUS_SYSTEM, "%s: could not be written: %s", a->emit, strerror(errno));
+    if (failed)
+        return fail(STATUS_SYSTEM, "%s: could not be written: %s", a->emit, strerror(errno));
     return STATUS_OK;
 }
 
@@ -270,21 +311,23 @@ static enum status write_reports(const struct arguments *a, const struct gate_re
 
 int cli_gate(int argc, char **argv) {
     static const struct argp argp = {
-        options, parse, "[KERNEL...]",
+        options,
+        parse,
+        "[KERNEL...]",
         "Fails where a kernel got slower than it was.\v"
         "On a GPU both trees' binaries are timed interleaved; everywhere, what has no noise is "
         "compared: registers, spills, shared memory and instructions for sm_75 and sm_90, and the "
         "CPU device's counts of barriers, shuffles and global traffic. Exits 0 pass, 1 slower, "
         "3 unsure, 2 error.",
-        NULL, NULL, NULL};
+        NULL,
+        NULL,
+        NULL};
     struct arguments a = {
         .unsure = 3, .results = "results", .between = 1.05, .snapshot = {.configs = "configs"}};
     argv[0] = cli_name("gate");
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    const char *device = a.device          ? a.device
-                         : device_cuda_count() > 0 ? "cuda:0"
-                                                   : "none";
+    const char *device = a.device ? a.device : device_cuda_count() > 0 ? "cuda:0" : "none";
     if (!strcmp(device, "cpu")) device = "none";
     if (strcmp(device, "none") && strncmp(device, "cuda:", 5)) {
         fail(STATUS_ARGUMENT, "device '%s': cuda:N or none was expected", device);

@@ -159,7 +159,7 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
         add_contender(points, "ceiling", c->ceiling->group->kernel, &c->ceiling->best[i]);
     json_object_set_new(request, "points", points);
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
-    json_object_set_new(request, "baselines", json_boolean(b->options->baselines));
+    json_object_set_new(request, "baselines", json_boolean(b->options->baselines && !c->alone));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->contest_sent = true;
     return send(b, worker, request, (struct job){JOB_CONTEST, c->group, c, 0, 0, 0}, 120);
@@ -387,6 +387,20 @@ static enum status take_contest(struct bench *b, const struct job *job, const js
     const json_t *records = json_object_get(reply, "records");
     struct cell *c = job->cell;
     int64_t contest;
+    if (!json_array_size(records)) {
+        char problem[MAX_TEXT];
+        problem_format(c->group->kernel, &c->problem, problem);
+        progress_clear(&b->progress);
+        fprintf(stderr, "fastinfer: %s %.120s %s: the contest was lost%s: %s\n",
+                c->group->kernel->name, problem, policy_text(c->policy),
+                b->options->baselines && !c->alone ? " and is held again without PyTorch" : "",
+                json_text(reply, "message"));
+        b->out->failed++;
+        if (b->options->baselines && !c->alone) {
+            c->alone = true, c->contest_sent = false;
+            return STATUS_OK;
+        }
+    }
     c->finished = true;
     b->done++;
     if (!json_array_size(records)) return STATUS_OK;
@@ -549,12 +563,11 @@ static enum status count_cell(struct bench *b, int worker, const struct cell *c,
         json_object_set_new(request, "point", point_json(c->group->kernel, &c->best[0]));
         json_object_set_new(request, "metrics", json_string(b->options->counters));
         enum status status = ask_json(b, worker, request, &reply);
-        if (status == STATUS_MISSING) {
-            *denied = true; /* said once; the formula's bytes stand in, marked as such */
+        if (status) { /* of this cell alone, or of the driver: */
+            *denied =
+                status == STATUS_MISSING; /* then said once, and the formula's bytes stand in */
             progress_clear(&b->progress);
             fprintf(stderr, "fastinfer: %s\n", fail_message());
-        } else if (status == STATUS_ARGUMENT || status == STATUS_SYSTEM) {
-            return status;
         }
     }
     const json_t *record = json_array_get(json_object_get(reply, "records"), 0);

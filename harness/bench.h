@@ -76,6 +76,7 @@ struct cell { /* one kernel, problem and policy */
     int best_count;
     struct point fallback, configured;
     bool has_configured, contest_sent, finished;
+    bool alone;           /* its contest goes without baselines: with them it killed the worker */
     double longest_s;     /* that a point which ran took, with its verification */
     int fresh;            /* points measured now, not found in the database */
     struct cell *ceiling; /* the stream cell of the same bytes; NULL for stream itself */

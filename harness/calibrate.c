@@ -114,8 +114,8 @@ static void count_found(const struct comparison *c, int count, const struct gate
     out->found_bound = 1 - upper_bound(out->planted - out->found, out->planted);
 }
 
-enum status calibrate(struct gate_pool *g, const json_t *snapshot, int repeats, uint64_t seed,
-                      struct calibration *out) {
+enum status calibrate(struct gate_pool *g, const json_t *snapshot, int repeats, double seconds,
+                      uint64_t seed, struct calibration *out) {
     const json_t *cells = json_object_get(snapshot, "cells");
     int count = 0, total = (int)json_array_size(cells) * (repeats + 1);
     struct gate_rules rules = gate_rules_for("", "");
@@ -124,15 +124,17 @@ enum status calibrate(struct gate_pool *g, const json_t *snapshot, int repeats, 
     *out = (struct calibration){.cells = (int)json_array_size(cells)};
     double start = clock_seconds();
     enum status status = out->cells ? STATUS_OK : fail(STATUS_ARGUMENT, "no cell to calibrate on");
-    for (int cell = 0; cell < out->cells && !status; cell++) /* a cell's buffers are kept */
+    for (int cell = 0; cell < out->cells && !status; cell++) { /* a cell's buffers are kept */
+        const json_t *what = json_array_get(cells, (size_t)cell);
+        double until = start + seconds * (cell + 1) / out->cells;
         for (int turn = 0; turn <= repeats && !status; turn++) {
+            if (turn > 2 && turn < repeats && seconds > 0 && clock_seconds() > until) continue;
             c[count] = (struct comparison){.cell = cell, .planted = turn == repeats};
-            if (g->progress)
-                g->progress(count, total,
-                            json_text(json_array_get(cells, (size_t)cell), "kernel"));
-            status = compare_once(g, &rules, json_array_get(cells, (size_t)cell), &c[count]);
+            if (g->progress) g->progress(count, total, json_text(what, "kernel"));
+            status = compare_once(g, &rules, what, &c[count]);
             count++;
         }
+    }
     if (!status) {
         derive(c, count, &rules, out);
         simulate(c, count, &rules, seed, out);

@@ -27,6 +27,7 @@
 
 enum status counters_parse(const char *text, struct counter_set *out) {
     *out = (struct counter_set){0};
+    if (!text) text = "";
     if (!strcmp(text, "off")) return STATUS_OK;
     if (!strcmp(text, "basic")) text = BASIC;
     if (!strcmp(text, "full")) text = FULL;
@@ -43,10 +44,14 @@ enum status counters_parse(const char *text, struct counter_set *out) {
                         (int)n, text);
         if (out->count == MAX_COUNTERS)
             return fail(STATUS_ARGUMENT, "more than %d metrics", MAX_COUNTERS);
-        struct counter *c = &out->counter[out->count++];
-        memcpy(c->name, text, n);
-        c->value = NAN;
-        text += n + (text[n] == ',');
+        bool known = false;
+        for (int i = 0; i < out->count; i++)
+            known |= !strncmp(out->counter[i].name, text, n) && !out->counter[i].name[n];
+        struct counter *c = &out->counter[out->count];
+        if (!known) memcpy(c->name, text, n), c->value = NAN, out->count++;
+        text += n;
+        if (!*text) break;
+        if (!*++text) return fail(STATUS_ARGUMENT, "a metric is missing behind the last comma");
     }
     return out->count ? STATUS_OK : fail(STATUS_ARGUMENT, "no metric was named");
 }
@@ -54,74 +59,149 @@ enum status counters_parse(const char *text, struct counter_set *out) {
 /* --- the library
  * ---------------------------------------------------------------------------------- */
 
-static void *open_library(void) {
-    static const char *const patterns[] = {
-        "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so*",
-        "/usr/local/cuda/lib64/libcupti.so*",
-        "/usr/local/cuda/lib/libcupti.so*",
-        "/usr/local/cuda*/targets/*/lib/libcupti.so*",
-        "/usr/local/cuda*/extras/CUPTI/lib64/libcupti.so*",
-        "/usr/lib/x86_64-linux-gnu/libcupti.so*",
-        "/usr/local/lib/python3*/*-packages/nvidia/*/lib/libcupti.so.*",
-        "/usr/lib/python3*/*-packages/nvidia/*/lib/libcupti.so.*",
-    };
-    const char *named = getenv("FASTINFER_CUPTI");
-    if (named && *named) return dlopen(named, RTLD_NOW | RTLD_LOCAL);
-    void *library = dlopen("libcupti.so.13", RTLD_NOW | RTLD_LOCAL);
-    if (!library) library = dlopen("libcupti.so", RTLD_NOW | RTLD_LOCAL);
-    for (size_t i = 0; i < sizeof patterns / sizeof *patterns && !library; i++) {
-        glob_t found;
-        if (!glob(patterns[i], 0, NULL, &found))
-            for (size_t k = 0; k < found.gl_pathc && !library; k++)
-                library = dlopen(found.gl_pathv[k], RTLD_NOW | RTLD_LOCAL);
-        globfree(&found);
-    }
-    return library;
+struct cupti_search {
+    int driver; /* 13000; 0 without a driver */
+    struct cupti_api api;
+    void *library;
+    char refused[512]; /* why those found do not do, the last of them */
+};
+
+/* The oldest CUPTI that will do and the one to install, as in the names of NVIDIA's packages. */
+static void package(int driver, char *text, size_t bytes) {
+    int version = driver > 12060 ? driver : driver ? 12060 : 13000;
+    snprintf(text, bytes, "cuda-cupti-%d-%d", version / 1000, version % 1000 / 10);
 }
 
-static const char *load(struct cupti_api *api) {
-    void *library = open_library(), *symbol;
-    if (!library) return "libcupti";
+/* CUPTI opens libnvperf_host.so by its bare name, which the loader only knows where it is in one of
+ * its own folders; once opened from beside CUPTI, with the flags CUPTI uses, that name finds it. */
+static void open_sibling(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char sibling[1024];
+    snprintf(sibling, sizeof sibling, "%.*s/libnvperf_host.so", slash ? (int)(slash - path) : 0,
+             path);
+    if (slash) dlopen(sibling, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+}
+
+/* Takes the library if it has the range profiler and is not newer than the driver. */
+static void consider(struct cupti_search *search, const char *path) {
+    void *library = search->library ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL), *symbol;
+    struct cupti_api api;
+    const char *missing = NULL;
+    uint32_t version = 0;
+    Dl_info where = {0};
+    if (!library) return;
 #define X(name, params)                                                                            \
-    if (!(symbol = dlsym(library, #name))) return #name;                                           \
-    memcpy(&api->name, &symbol, sizeof symbol);
+    if (!(symbol = dlsym(library, #name)) && !missing) missing = #name;                            \
+    memcpy(&api.name, &symbol, sizeof symbol);
     CUPTI_LIST(X)
+    X(cuptiGetResultString, )
+    X(cuptiGetVersion, )
 #undef X
-    if ((symbol = dlsym(library, "cuptiGetResultString")))
-        memcpy(&api->cuptiGetResultString, &symbol, sizeof symbol);
-    return NULL;
+    if (!missing) api.cuptiGetVersion(&version);
+    int major = version >= 100000 ? (int)version / 10000 : 12;
+    if (missing || (search->driver && major > search->driver / 1000)) {
+        if (missing)
+            snprintf(search->refused, sizeof search->refused,
+                     "%.200s is too old: it has no %s, which came with CUDA 12.6", path, missing);
+        else
+            snprintf(search->refused, sizeof search->refused,
+                     "%.200s is of CUDA %d and the driver is for CUDA %d.%d", path, major,
+                     search->driver / 1000, search->driver % 1000 / 10);
+        dlclose(library);
+        return;
+    }
+    if (dladdr(symbol, &where) && where.dli_fname) open_sibling(where.dli_fname);
+    search->api = api, search->library = library;
+}
+
+/* Newest last in the alphabet, so from the end. */
+static void consider_all(struct cupti_search *search, const char *pattern) {
+    glob_t found;
+    if (!glob(pattern, 0, NULL, &found))
+        for (size_t k = found.gl_pathc; k-- > 0;) consider(search, found.gl_pathv[k]);
+    globfree(&found);
+}
+
+/* Patterns below the folder that a variable of the environment names. */
+static void consider_below(struct cupti_search *search, const char *variable, const char *rest) {
+    const char *folder = getenv(variable);
+    char pattern[1024];
+    snprintf(pattern, sizeof pattern, "%s/%s", folder ? folder : "", rest);
+    if (folder && *folder) consider_all(search, pattern);
+}
+
+static void search_cupti(struct cupti_search *search) {
+    static const char *const names[] = {"libcupti.so.13", "libcupti.so.12", "libcupti.so"};
+    static const char *const patterns[] = {
+        "/usr/local/cuda*/extras/CUPTI/lib64/libcupti.so*",
+        "/usr/local/cuda*/lib64/libcupti.so*",
+        "/usr/local/cuda*/lib/libcupti.so*",
+        "/usr/local/cuda*/targets/*/lib/libcupti.so*",
+        "/usr/lib/x86_64-linux-gnu/libcupti.so*",
+        ".venv/lib/python3*/site-packages/nvidia/*/lib/libcupti.so*",
+        "/usr/local/lib/python3*/*-packages/nvidia/*/lib/libcupti.so*",
+        "/usr/lib/python3*/*-packages/nvidia/*/lib/libcupti.so*",
+    };
+    const char *named = getenv("FASTINFER_CUPTI");
+    if (named && *named) {
+        consider(search, named);
+        return;
+    }
+    consider_below(search, "CUDA_HOME", "extras/CUPTI/lib64/libcupti.so*");
+    consider_below(search, "CUDA_HOME", "lib64/libcupti.so*");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) consider(search, names[i]);
+    consider_below(search, "VIRTUAL_ENV", "lib/python3*/site-packages/nvidia/*/lib/libcupti.so*");
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
+        consider_all(search, patterns[i]);
+    consider_below(search, "HOME", ".local/lib/python3*/site-packages/nvidia/*/lib/libcupti.so*");
 }
 
 const struct cupti_api *cupti_api(void) {
-    static struct cupti_api api;
-    static const char *missing;
-    static bool tried;
-    if (!tried) missing = load(&api);
-    tried = true;
-    if (!missing) return &api;
-    if (!strcmp(missing, "libcupti"))
-        fail(STATUS_MISSING,
-             "no counters: libcupti was not found; the CUDA toolkit has it (package "
-             "cuda-cupti-13-0, or python3 -m pip install nvidia-cuda-cupti), or FASTINFER_CUPTI "
-             "names it");
+    static struct cupti_search search;
+    static int state; /* 0 not tried, 1 open, -1 failed */
+    char wanted[64];
+    if (state == 0) {
+        const struct cuda_api *cuda = cuda_api();
+        if (cuda) cuda->cuDriverGetVersion(&search.driver);
+        search_cupti(&search);
+        state = search.library ? 1 : -1;
+    }
+    if (state == 1) return &search.api;
+    package(search.driver, wanted, sizeof wanted);
+    if (search.refused[0])
+        fail(STATUS_MISSING, "no counters: %s; install the package %s", search.refused, wanted);
     else
         fail(STATUS_MISSING,
-             "no counters: the CUPTI found has no %s; one of CUDA 12.6 or newer is needed",
-             missing);
+             "no counters: libcupti was not found; the CUDA toolkit has it: install the package %s "
+             "(or python3 -m pip install nvidia-cuda-cupti), or let FASTINFER_CUPTI name it",
+             wanted);
     return NULL;
 }
 
 static enum status cupti_fail(const struct cupti_api *api, int result, const char *call) {
-    const char *text = NULL;
-    if (result == CUPTI_DENIED || result == CUPTI_DENIED_VIRTUAL)
+    const char *text = NULL, *why = NULL;
+    if (result == CUPTI_DENIED)
         return fail(STATUS_MISSING,
                     "no counters: the driver keeps them for administrators (ERR_NVGPUCTRPERM); run "
-                    "as root, or load the nvidia module with NVreg_RestrictProfilingToAdminUsers=0");
-    if (result == CUPTI_VIRTUAL)
-        return fail(STATUS_MISSING, "no counters: this virtual GPU does not have them");
-    if (api->cuptiGetResultString) api->cuptiGetResultString(result, &text);
-    return fail(STATUS_MISSING, "no counters: %s: error %d%s%s", call, result, text ? ", " : "",
-                text ? text : "");
+                    "as root (a container: with --cap-add=SYS_ADMIN), or load the nvidia module "
+                    "with NVreg_RestrictProfilingToAdminUsers=0");
+    if (result == CUPTI_DENIED_VIRTUAL)
+        why = "the hypervisor does not allow them; ask its administrator to enable profiling of "
+              "this virtual GPU";
+    if (result == CUPTI_HARDWARE_BUSY)
+        why = "another profiler holds them; stop it (Nsight, DCGM: dcgmi profile --pause) and try "
+              "again";
+    if (result == CUPTI_NOT_COMPATIBLE)
+        why = "this CUPTI and the driver do not suit each other; install the CUPTI of the driver's "
+              "CUDA version";
+    if (result == CUPTI_CHIP_NAME) why = "this CUPTI does not know the chip; install a newer one";
+    if (result == CUPTI_NOT_SUPPORTED || result == CUPTI_VIRTUAL || result == CUPTI_LEGACY ||
+        (result >= CUPTI_CONFIDENTIAL && result <= CUPTI_WSL))
+        why = "this GPU, or the way it is set up, does not have them; leave them off";
+    api->cuptiGetResultString(result, &text);
+    if (!text) text = "unknown error";
+    return fail(STATUS_MISSING, "no counters: %s%s%s: error %d, %s", why ? why : "",
+                why ? ": " : "", call, result, text);
 }
 #define CUPTI(api, name, params)                                                                   \
     do {                                                                                           \
@@ -160,10 +240,8 @@ static void close_host(struct counters *c, void *host) {
 }
 
 static int add_metrics(struct counters *c, void *host, const char **names, size_t count) {
-    struct cupti_add_metrics add = {.size = CUPTI_SIZE(cupti_add_metrics, count),
-                                    .host = host,
-                                    .names = names,
-                                    .count = count};
+    struct cupti_add_metrics add = {
+        .size = CUPTI_SIZE(cupti_add_metrics, count), .host = host, .names = names, .count = count};
     return c->api->cuptiProfilerHostConfigAddMetrics(&add);
 }
 
@@ -180,8 +258,9 @@ static enum status choose_metrics(struct counters *c) {
         c->index[c->count] = i;
         c->name[c->count++] = name;
     }
-    return c->count ? STATUS_OK
-                    : fail(STATUS_ARGUMENT, "no counters: %s has none of the metrics named", c->chip);
+    return c->count
+               ? STATUS_OK
+               : fail(STATUS_ARGUMENT, "no counters: %s has none of the metrics named", c->chip);
 }
 
 static enum status describe_chip(struct counters *c, void *context) {
@@ -195,6 +274,7 @@ static enum status describe_chip(struct counters *c, void *context) {
                                    .context = context};
     CUPTI(c->api, cuptiProfilerGetCounterAvailability, &a);
     a.image = c->availability = calloc(1, a.bytes + 1);
+    if (!a.image) return fail(STATUS_SYSTEM, "out of memory");
     CUPTI(c->api, cuptiProfilerGetCounterAvailability, &a);
     return STATUS_OK;
 }
@@ -206,6 +286,7 @@ static enum status configure(struct counters *c, void *context) {
     CUPTI(c->api, cuptiProfilerHostGetConfigImageSize, &size);
     c->config_bytes = size.bytes;
     c->config = calloc(1, size.bytes + 1);
+    if (!c->config) return fail(STATUS_SYSTEM, "out of memory");
     struct cupti_config config = {.size = CUPTI_SIZE(cupti_config, image),
                                   .host = c->host,
                                   .bytes = size.bytes,
@@ -223,19 +304,20 @@ static enum status configure(struct counters *c, void *context) {
     CUPTI(c->api, cuptiRangeProfilerGetCounterDataSize, &data);
     c->data_bytes = data.bytes;
     c->data = calloc(1, data.bytes + 1);
-    return STATUS_OK;
+    return c->data ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
 }
 
 enum status counters_open(struct device *device, const struct counter_set *wanted,
                           struct counters **out) {
     const struct cupti_api *api;
-    const struct cuda_api *cuda = cuda_api();
+    const struct cuda_api *cuda;
     CUcontext context = NULL;
     *out = NULL;
-    if (device->info.kind != DEVICE_CUDA)
-        return fail(STATUS_MISSING, "no counters: the CPU device has none");
+    if (!device || device->info.kind != DEVICE_CUDA)
+        return fail(STATUS_MISSING, "no counters: only an NVIDIA GPU has them");
+    if (!(cuda = cuda_api())) return STATUS_MISSING;
     if (!(api = cupti_api())) return STATUS_MISSING;
-    if (!cuda || cuda->cuCtxGetCurrent(&context) || !context)
+    if (cuda->cuCtxGetCurrent(&context) || !context)
         return fail(STATUS_MISSING, "no counters: no CUDA context");
     struct counters *c = calloc(1, sizeof *c);
     if (!c) return fail(STATUS_SYSTEM, "out of memory");
@@ -262,6 +344,27 @@ void counters_close(struct counters *c) {
     free(c);
 }
 
+/* One by one, so that a metric that comes to nothing leaves the others. */
+static enum status evaluate(struct counters *c, struct counter_set *out) {
+    int result = 0, good = 0;
+    for (int i = 0; i < c->count; i++) {
+        double value = NAN;
+        struct cupti_evaluate evaluate = {.size = CUPTI_SIZE(cupti_evaluate, values),
+                                          .host = c->host,
+                                          .data = c->data,
+                                          .data_bytes = c->data_bytes,
+                                          .names = &c->name[i],
+                                          .count = 1,
+                                          .values = &value};
+        int failed = c->api->cuptiProfilerHostEvaluateToGpuValues(&evaluate);
+        if (failed)
+            result = failed;
+        else
+            out->counter[c->index[i]].value = value, good++;
+    }
+    return good ? STATUS_OK : cupti_fail(c->api, result, "cuptiProfilerHostEvaluateToGpuValues");
+}
+
 static enum status one_pass(struct counters *c, void *context, enum status (*prepare)(void *),
                             enum status (*work)(void *), bool *done) {
     struct cupti_profiler plain = {.size = CUPTI_SIZE(cupti_profiler, profiler),
@@ -273,19 +376,25 @@ static enum status one_pass(struct counters *c, void *context, enum status (*pre
     if (prepare) TRY(prepare(context));
     TRY(c->device->ops->synchronize(c->device));
     CUPTI(c->api, cuptiRangeProfilerStart, &plain);
-    CUPTI(c->api, cuptiRangeProfilerPushRange, &push);
-    enum status status = work(context);
-    if (!status) status = c->device->ops->synchronize(c->device);
-    CUPTI(c->api, cuptiRangeProfilerPopRange, &plain);
-    CUPTI(c->api, cuptiRangeProfilerStop, &stop);
+    int push_result = c->api->cuptiRangeProfilerPushRange(&push), pop_result = 0;
+    enum status status = STATUS_OK;
+    if (!push_result) {
+        status = work(context);
+        if (!status) status = c->device->ops->synchronize(c->device);
+        pop_result = c->api->cuptiRangeProfilerPopRange(&plain);
+    }
+    int stop_result = c->api->cuptiRangeProfilerStop(&stop); /* whatever happened */
     *done = stop.all_submitted;
-    return status;
+    if (status) return status; /* the first failure is the one to tell of */
+    if (push_result) return cupti_fail(c->api, push_result, "cuptiRangeProfilerPushRange");
+    if (pop_result) return cupti_fail(c->api, pop_result, "cuptiRangeProfilerPopRange");
+    if (stop_result) return cupti_fail(c->api, stop_result, "cuptiRangeProfilerStop");
+    return STATUS_OK;
 }
 
 enum status counters_read(struct counters *c, void *context, enum status (*prepare)(void *context),
                           enum status (*work)(void *context), struct counter_set *out) {
     enum { MOST_PASSES = 200 };
-    double values[MAX_COUNTERS];
     *out = c->wanted;
     for (int i = 0; i < out->count; i++) out->counter[i].value = NAN;
     struct cupti_data data = {.size = CUPTI_SIZE(cupti_data, image),
@@ -303,7 +412,8 @@ enum status counters_read(struct counters *c, void *context, enum status (*prepa
                                    .replay = CUPTI_USER_REPLAY,
                                    .ranges_per_pass = 1,
                                    .levels = 1,
-                                   .least_level = 1};
+                                   .least_level = 1,
+                                   .target_level = 1};
     CUPTI(c->api, cuptiRangeProfilerSetConfig, &set);
     bool done = false;
     for (int pass = 0; !done; pass++) {
@@ -313,14 +423,12 @@ enum status counters_read(struct counters *c, void *context, enum status (*prepa
     struct cupti_decode decode = {.size = CUPTI_SIZE(cupti_decode, dropped),
                                   .profiler = c->profiler};
     CUPTI(c->api, cuptiRangeProfilerDecodeData, &decode);
-    struct cupti_evaluate evaluate = {.size = CUPTI_SIZE(cupti_evaluate, values),
-                                      .host = c->host,
-                                      .data = c->data,
-                                      .data_bytes = c->data_bytes,
-                                      .names = c->name,
-                                      .count = (size_t)c->count,
-                                      .values = values};
-    CUPTI(c->api, cuptiProfilerHostEvaluateToGpuValues, &evaluate);
-    for (int i = 0; i < c->count; i++) out->counter[c->index[i]].value = values[i];
-    return STATUS_OK;
+    struct cupti_data_info info = {
+        .size = CUPTI_SIZE(cupti_data_info, ranges), .data = c->data, .data_bytes = c->data_bytes};
+    CUPTI(c->api, cuptiRangeProfilerGetCounterDataInfo, &info);
+    if (decode.dropped || info.ranges != 1)
+        return fail(STATUS_MISSING,
+                    "no counters: CUPTI kept %zu ranges and dropped %zu, not 1 and 0", info.ranges,
+                    decode.dropped);
+    return evaluate(c, out);
 }

@@ -12,9 +12,19 @@
 
 enum { CUPTI_USER_RANGE = 2, CUPTI_USER_REPLAY = 3, CUPTI_RANGE_PROFILER = 0 };
 enum {
-    CUPTI_DENIED = 35,         /* insufficient privileges */
+    CUPTI_NOT_COMPATIBLE = 14,
+    CUPTI_HARDWARE_BUSY = 26,
+    CUPTI_NOT_SUPPORTED = 27,
+    CUPTI_VIRTUAL = 33,
+    CUPTI_DENIED = 35, /* insufficient privileges */
+    CUPTI_LEGACY = 38,
     CUPTI_DENIED_VIRTUAL = 40, /* the same, on a virtual GPU */
-    CUPTI_VIRTUAL = 33
+    CUPTI_CONFIDENTIAL = 41,
+    CUPTI_CMP = 42,
+    CUPTI_MIG = 43,
+    CUPTI_SLI = 44,
+    CUPTI_WSL = 45,
+    CUPTI_CHIP_NAME = 46 /* a chip newer than this CUPTI */
 };
 
 struct cupti_plain { /* initialise */
@@ -107,6 +117,12 @@ struct cupti_decode {
     void *profiler;
     size_t dropped;
 };
+struct cupti_data_info {
+    size_t size;
+    void *priv;
+    const uint8_t *data;
+    size_t data_bytes, ranges;
+};
 struct cupti_data_size {
     size_t size;
     void *priv;
@@ -155,6 +171,7 @@ struct cupti_set_config {
     X(cuptiRangeProfilerPushRange, struct cupti_push)                                              \
     X(cuptiRangeProfilerPopRange, struct cupti_profiler)                                           \
     X(cuptiRangeProfilerDecodeData, struct cupti_decode)                                           \
+    X(cuptiRangeProfilerGetCounterDataInfo, struct cupti_data_info)                                \
     X(cuptiRangeProfilerGetCounterDataSize, struct cupti_data_size)                                \
     X(cuptiRangeProfilerCounterDataImageInitialize, struct cupti_data)                             \
     X(cuptiRangeProfilerSetConfig, struct cupti_set_config)
@@ -163,6 +180,7 @@ struct cupti_api {
 #define X(name, params) int (*name)(params *);
     CUPTI_LIST(X)
 #undef X
+    int (*cuptiGetVersion)(uint32_t *version); /* 130000 for 13.0; below 1000 before it */
     int (*cuptiGetResultString)(int result, const char **text);
 };
 

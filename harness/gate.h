@@ -1,6 +1,7 @@
 /* gate.h - is this tree slower than that one? Verdicts that hold for a whole run.
  *
- * Timed: every cell (kernel, problem, policy) is compared in interleaved rounds A B B A. Cells
+ * Timed: every cell (kernel, problem, policy) whose machine code or launch differs is compared in
+ * interleaved rounds, see pairing.h. Cells
  * whose interval does not lie within `same` are suspects: they are measured again, with fresh
  * buffers and more rounds, and judged on those alone by an exact sign test against `margin`,
  * corrected for the number of suspects (Holm). Exact: facts of machine code and counts of the CPU
@@ -19,7 +20,7 @@ const char *gate_verdict_text(enum gate_verdict verdict);
 
 struct gate_row {
     char kernel[32], dtype[8], problem[MAX_TEXT];
-    char policy[24];  /* "" for an exact row */
+    char policy[24]; /* "" for an exact row */
     enum gate_verdict verdict;
     double ratio, low, high; /* of times; 0 for an exact row */
     double base_us, now_us;

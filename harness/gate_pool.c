@@ -40,9 +40,9 @@ static enum status run_pair(void *context, const json_t *a, const json_t *b, int
                             struct pairing *out) {
     struct gate_pool *g = context;
     json_t *reply;
-    json_t *request = json_pack("{s:s, s:O, s:O, s:i, s:b}", "op", "pair", "a", (json_t *)(uintptr_t)a,
-                                "b", (json_t *)(uintptr_t)b, "rounds", rounds, "planted",
-                                (int)g->planted);
+    json_t *request =
+        json_pack("{s:s, s:O, s:O, s:i, s:b}", "op", "pair", "a", (json_t *)(uintptr_t)a, "b",
+                  (json_t *)(uintptr_t)b, "rounds", rounds, "planted", (int)g->planted);
     enum status status = gate_pool_ask(g, request, &reply);
     if (status)
         return fail_context(status, "%s %.100s %s", json_text(b, "kernel"), json_text(b, "problem"),
@@ -64,11 +64,23 @@ struct gate_timer gate_pool_timer(struct gate_pool *g) {
 /* --- against an export
  * -------------------------------------------------------------------------- */
 
-enum { COLUMN_KERNEL, DTYPE, PROBLEM, RESIDENCY, LAUNCH, POINT, MEDIAN, LOW, HIGH, DEVICE, COMMIT,
-       COLUMNS };
-static const char *const column_names[COLUMNS] = {
-    "kernel", "dtype",  "problem", "residency", "launch", "point",
-    "median_us", "low_us", "high_us", "device",    "commit"};
+enum {
+    COLUMN_KERNEL,
+    DTYPE,
+    PROBLEM,
+    RESIDENCY,
+    LAUNCH,
+    POINT,
+    MEDIAN,
+    LOW,
+    HIGH,
+    DEVICE,
+    COMMIT,
+    COLUMNS
+};
+static const char *const column_names[COLUMNS] = {"kernel",  "dtype",  "problem",   "residency",
+                                                  "launch",  "point",  "median_us", "low_us",
+                                                  "high_us", "device", "commit"};
 
 /* Splits a line of CSV in place; fields may stand in quotes. Returns how many there are. */
 static int split(char *line, char **field, int most) {
@@ -121,14 +133,13 @@ static enum status evaluate(struct gate_pool *g, const struct stored *s, double 
     char policy[64];
     struct limits limits = {15, 40, 0.005, 0.3, false};
     snprintf(policy, sizeof policy, "%.30s,%.30s", s->field[RESIDENCY], s->field[LAUNCH]);
-    json_t *request = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "op", "evaluate", "kernel",
-                                s->field[COLUMN_KERNEL], "dtype", s->field[DTYPE], "problem",
-                                s->field[PROBLEM], "policy", policy, "point", s->field[POINT],
-                                "limits", limits_to_json(&limits));
+    json_t *request =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "op", "evaluate", "kernel",
+                  s->field[COLUMN_KERNEL], "dtype", s->field[DTYPE], "problem", s->field[PROBLEM],
+                  "policy", policy, "point", s->field[POINT], "limits", limits_to_json(&limits));
     struct record r;
     TRY(gate_pool_ask(g, request, &reply));
-    enum status status =
-        record_from_json(json_array_get(json_object_get(reply, "records"), 0), &r);
+    enum status status = record_from_json(json_array_get(json_object_get(reply, "records"), 0), &r);
     json_decref(reply);
     if (!status && r.status) status = fail(r.status, "%s", r.reason);
     *median = r.summary.median / 1e3, *low = r.summary.low / 1e3, *high = r.summary.high / 1e3;
@@ -154,8 +165,7 @@ static enum status compare_row(struct gate_pool *g, const struct stored *s, doub
     snprintf(row->kernel, sizeof row->kernel, "%s", s->field[COLUMN_KERNEL]);
     snprintf(row->dtype, sizeof row->dtype, "%s", s->field[DTYPE]);
     snprintf(row->problem, sizeof row->problem, "%.500s", s->field[PROBLEM]);
-    snprintf(row->policy, sizeof row->policy, "%.10s,%.10s", s->field[RESIDENCY],
-             s->field[LAUNCH]);
+    snprintf(row->policy, sizeof row->policy, "%.10s,%.10s", s->field[RESIDENCY], s->field[LAUNCH]);
     for (int turn = 0; turn < 2; turn++) { /* a verdict has to be found twice */
         enum status status = evaluate(g, s, &median, &low, &high);
         if (status) {

@@ -7,7 +7,7 @@
 
 struct gate_pool {
     struct pool pool;
-    bool planted; /* b does 3% more of the same work */
+    bool planted;                                            /* b does 3% more of the same work */
     void (*progress)(int done, int total, const char *what); /* or NULL */
 };
 /* One worker on `device`. */
@@ -31,7 +31,7 @@ enum status gate_against_export(struct gate_pool *pool, const char *folder,
  * of the gate are simulated from them by drawing a comparison for each cell.
  */
 struct calibration {
-    int cells, comparisons; /* A against A, each with first and second rounds */
+    int cells, comparisons;        /* A against A, each with first and second rounds */
     double noise_median, noise_95; /* |ratio - 1| of the second rounds */
     double margin, same;           /* the rules that follow */
     int runs;                      /* simulated */
@@ -41,9 +41,10 @@ struct calibration {
     double found_bound;            /* 95% lower bound of the share */
     double seconds;
 };
-/* snapshot: of this tree on the device. repeats: comparisons a cell. */
-enum status calibrate(struct gate_pool *pool, const json_t *snapshot, int repeats, uint64_t seed,
-                      struct calibration *out);
+/* snapshot: of this tree on the device. repeats: comparisons a cell, fewer (but two) where a cell's
+ * share of `seconds` is over; 0 is no limit. */
+enum status calibrate(struct gate_pool *pool, const json_t *snapshot, int repeats, double seconds,
+                      uint64_t seed, struct calibration *out);
 enum status calibration_write(const struct calibration *calibration, const json_t *snapshot,
                               const char *path);
 

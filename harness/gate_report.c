@@ -103,7 +103,8 @@ enum status gate_write_markdown(const struct gate_report *r, const char *path, b
     summary(r, out);
     fputs(".\n\n", out);
     int shown = r->rows - r->count[GATE_SAME];
-    if (shown) fputs("| verdict | kernel | problem | policy | what |\n|---|---|---|---|---|\n", out);
+    if (shown)
+        fputs("| verdict | kernel | problem | policy | what |\n|---|---|---|---|---|\n", out);
     for (int i = 0; i < r->rows; i++) {
         const struct gate_row *row = &r->row[i];
         if (row->verdict == GATE_SAME) continue;

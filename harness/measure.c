@@ -123,11 +123,17 @@ enum status measure_empty(struct support *support, enum launch_kind kind, int la
 static enum status prepare(struct contender *c, struct policy policy, struct empties *empties) {
     struct subject *s = c->subject;
     struct device *device = s->support->device;
-    c->launches = 1;
+    int known = c->launches;
+    if (!known) c->launches = 1;
     if (device->info.kind == DEVICE_CPU) return STATUS_OK;
     TRY(subject_restore(s));
     for (int i = 0; i < 2; i++) TRY(enqueue_launches(c, policy, 1));
     TRY(device->ops->synchronize(device));
+    if (known) {
+        if (as_graph(c, policy)) TRY(make_graph(c, policy));
+        double ns;
+        return span(c, policy, &ns);
+    }
     int trial = 8 / (c->kernels > 8 ? 8 : c->kernels ? c->kernels : 1);
     double ns = 0, empty;
     c->launches = trial = round_launches(trial, 8);
@@ -260,11 +266,9 @@ static enum status set_launches(struct contender *c, struct policy policy, int l
 }
 
 enum status measure_pair(struct policy policy, struct contender *a, struct contender *b, int rounds,
-                         bool planted, struct empties *empties, double r[MAX_ROUNDS]) {
+                         bool planted, struct empties *empties) {
     struct contender *const order[4] = {a, b, b, a};
-    static const double sign[4] = {-0.5, 0.5, 0.5, -0.5};
     const struct device *device = a->subject->support->device;
-    if (rounds > MAX_ROUNDS) rounds = MAX_ROUNDS;
     a->summary = b->summary = (struct summary){0};
     TRY(prepare(a, policy, empties));
     TRY(prepare(b, policy, empties));
@@ -274,15 +278,12 @@ enum status measure_pair(struct policy policy, struct contender *a, struct conte
     TRY(set_launches(b, policy, launches + planted));
     double share = (double)(launches + planted) / launches; /* of b's time, were it a's launches */
     a->resolution_ns = b->resolution_ns = device->ops->clock_resolution_ns / launches;
-    for (int i = 0; i < rounds; i++) {
-        r[i] = 0;
-        for (int k = 0; k < 4; k++) {
-            TRY(take_sample(order[k], policy, empties));
-            /* below the clock's step a time says nothing: taken as the step */
-            double *ns = &order[k]->samples[order[k]->summary.count - 1];
-            if (order[k] == b) *ns *= share;
-            r[i] += sign[k] * log(fmax(*ns, order[k]->resolution_ns));
-        }
+    for (int i = 0; i < 4 * rounds && i < 2 * MAX_SAMPLES; i++) {
+        struct contender *c = order[i % 4];
+        TRY(take_sample(c, policy, empties));
+        double *ns = &c->samples[c->summary.count - 1];
+        if (c == b) *ns *= share;
+        *ns = fmax(*ns, c->resolution_ns); /* below the clock's step a time says nothing */
     }
     a->summary = stats_summarise(a->samples, a->summary.count, a->resolution_ns);
     b->summary = stats_summarise(b->samples, b->summary.count, b->resolution_ns);

@@ -36,7 +36,7 @@ struct contender {
     bool no_graph; /* eager by nature: timed from the stream whatever the policy says */
     int kernels;   /* launches that one call makes, about; 1 if 0 */
 
-    int launches; /* N of a sample */
+    int launches; /* N of a sample; where not 0 at the start, it is taken as known */
     struct graph *graph;
     double samples[MAX_SAMPLES]; /* ns a launch, in the order taken */
     struct summary summary;
@@ -62,12 +62,12 @@ enum status measure_contest(struct policy policy, struct contender *contenders, 
                             const struct limits *limits, const struct watch *watch,
                             struct empties *empties);
 
-/* Times a against b in rounds a b b a, both with the same launches a sample. r: the rounds'
- * differences, see stats.h; a's and b's summaries are filled too. With `planted`, b's samples hold
- * one launch more than PLANTED_LAUNCHES and are counted as if they did not: a slowdown of 3%. */
-enum { MAX_ROUNDS = 40, PLANTED_LAUNCHES = 33 };
+/* Times a against b in rounds a b b a, both with the same launches a sample; their summaries are
+ * filled. With `planted`, b's samples hold one launch more than PLANTED_LAUNCHES and are counted as
+ * if they did not: a slowdown of 3%. */
+enum { PLANTED_LAUNCHES = 33 };
 enum status measure_pair(struct policy policy, struct contender *a, struct contender *b, int rounds,
-                         bool planted, struct empties *empties, double r[MAX_ROUNDS]);
+                         bool planted, struct empties *empties);
 void measure_free(struct contender *contenders, int count);
 
 /* The span of N empty kernels, launched so. */

@@ -1,5 +1,6 @@
 #include "harness/pairing.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,28 +41,51 @@ static enum status open_and_verify(struct subject *subject, const json_t *cell, 
     return STATUS_OK;
 }
 
-static enum status time_pair(struct session *s, struct subject *subject, struct policy policy,
-                             const json_t *a, const json_t *b, bool planted, struct pairing *out) {
+/* One round: ln(b / a). launches: 0 before the first round. */
+static enum status take_round(struct session *s, struct subject *subject, struct policy policy,
+                              const json_t *const cell[2], int round, bool planted, int *launches,
+                              struct contender c[2]) {
+    enum { SAMPLED = 2 };
+    static const char *const which[] = {"the base's variant", "this tree's variant"};
     struct variant variant[2];
-    memset(variant, 0, sizeof variant);
     struct call call[2] = {{subject, &variant[0]}, {subject, &variant[1]}};
-    struct contender c[2];
-    for (int i = 0; i < 2; i++)
-        c[i] = (struct contender){
-            .subject = subject, .enqueue = enqueue, .context = &call[i], .kernels = 1};
-    enum status status = open_and_verify(subject, a, "the base's variant", &variant[0]);
-    if (!status) status = open_and_verify(subject, b, "this tree's variant", &variant[1]);
-    if (!status)
-        status = measure_pair(policy, &c[0], &c[1], out->rounds, planted, &s->empties, out->r);
-    if (!status) {
-        out->a_ns = c[0].summary.median, out->b_ns = c[1].summary.median;
-        out->resolution = out->a_ns > 0 ? c[0].resolution_ns / out->a_ns : 1;
-        out->autocorrelation = stats_autocorrelation(c[0].samples, c[0].summary.count);
-        out->drift = stats_drift(c[0].samples, c[0].summary.count);
+    enum status status = STATUS_OK;
+    memset(variant, 0, sizeof variant);
+    for (int i = 0; i < 2 && !status; i++) {
+        int k = (i + round) % 2;
+        c[k] = (struct contender){.subject = subject,
+                                  .enqueue = enqueue,
+                                  .context = &call[k],
+                                  .kernels = 1,
+                                  .launches = *launches};
+        status = open_and_verify(subject, cell[k], which[k], &variant[k]);
     }
-    measure_free(c, 2);
+    if (!status) {
+        status = measure_pair(policy, &c[0], &c[1], SAMPLED, planted, &s->empties);
+        *launches = c[0].launches;
+        measure_free(c, 2);
+    }
     for (int i = 0; i < 2; i++) variant_close(s->device, &variant[i]);
     return status;
+}
+
+static enum status time_pair(struct session *s, struct subject *subject, struct policy policy,
+                             const json_t *a, const json_t *b, bool planted, struct pairing *out) {
+    const json_t *const cell[2] = {a, b};
+    struct contender c[2];
+    double ns[2][MAX_ROUNDS];
+    int launches = 0;
+    for (int i = 0; i < out->rounds; i++) {
+        TRY(take_round(s, subject, policy, cell, i, planted, &launches, c));
+        for (int k = 0; k < 2; k++) ns[k][i] = c[k].summary.median;
+        out->r[i] = log(ns[1][i] / ns[0][i]);
+    }
+    out->a_ns = stats_summarise(ns[0], out->rounds, 0).median;
+    out->b_ns = stats_summarise(ns[1], out->rounds, 0).median;
+    out->resolution = c[0].resolution_ns / out->a_ns;
+    out->autocorrelation = stats_autocorrelation(ns[0], out->rounds);
+    out->drift = stats_drift(ns[0], out->rounds);
+    return STATUS_OK;
 }
 
 enum status pairing_run(struct session *s, const json_t *a, const json_t *b, int rounds,
@@ -90,12 +114,12 @@ json_t *pairing_to_json(const struct pairing *p) {
 
 void pairing_from_json(const json_t *json, struct pairing *p) {
     const json_t *r = json_object_get(json, "r");
-    *p = (struct pairing){
-        .resolution = json_number_value(json_object_get(json, "resolution")),
-        .a_ns = json_number_value(json_object_get(json, "a_ns")),
-        .b_ns = json_number_value(json_object_get(json, "b_ns")),
-        .autocorrelation = json_number_value(json_object_get(json, "autocorrelation")),
-        .drift = json_number_value(json_object_get(json, "drift"))};
+    *p = (struct pairing){.resolution = json_number_value(json_object_get(json, "resolution")),
+                          .a_ns = json_number_value(json_object_get(json, "a_ns")),
+                          .b_ns = json_number_value(json_object_get(json, "b_ns")),
+                          .autocorrelation =
+                              json_number_value(json_object_get(json, "autocorrelation")),
+                          .drift = json_number_value(json_object_get(json, "drift"))};
     for (size_t i = 0; i < json_array_size(r) && p->rounds < MAX_ROUNDS; i++)
         p->r[p->rounds++] = json_number_value(json_array_get(r, i));
 }

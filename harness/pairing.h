@@ -6,16 +6,19 @@
 
 #include "harness/session.h"
 
+enum { MAX_ROUNDS = 40 };
 struct pairing {
     int rounds;
-    double r[MAX_ROUNDS];  /* a round's ln(b / a), see stats.h */
-    double resolution;     /* the clock's step as a share of a sample */
-    double a_ns, b_ns;     /* medians */
-    double autocorrelation, drift; /* of a's samples */
+    double r[MAX_ROUNDS];          /* a round's ln(b / a) of medians, see stats.h */
+    double resolution;             /* the clock's step as a share of a sample */
+    double a_ns, b_ns;             /* medians over the rounds */
+    double autocorrelation, drift; /* of a's medians */
 };
 
 /* a, b: cells of snapshots (snapshot.h) with the same kernel, problem and signature; both are
- * verified first. planted: see measure_pair. */
+ * verified first. In each round both binaries are loaded anew, in turn one and the other first, and
+ * sampled a b b a a b b a: where code lies in memory is worth up to 3% of a small cold kernel
+ * (H200), and would else be taken for a difference. planted: see measure_pair. */
 enum status pairing_run(struct session *session, const json_t *a, const json_t *b, int rounds,
                         bool planted, struct pairing *out);
 json_t *pairing_to_json(const struct pairing *pairing);

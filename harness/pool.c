@@ -228,7 +228,9 @@ enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **r
         if (!fds[k].revents) return bury(pool, w, true, reply);
         enum status status = frame_read(w->fd, reply);
         if (status == STATUS_CRASH) return bury(pool, w, false, reply);
-        return status;
+        if (status || !json_is_true(json_object_get(*reply, "last"))) return status;
+        dismiss(w, SIGKILL);
+        return replace(pool, w);
     }
     return STATUS_OK;
 }

@@ -2,7 +2,8 @@
  *
  * A frame is a 4-byte length (host order) and that many bytes of JSON, over a socketpair. A worker
  * answers each request with one frame: {"ok": true, ...} or {"ok": false, "status": S,
- * "message": M}. A worker that dies takes nothing with it but the request it was working on.
+ * "message": M}; with "last": true it will serve no more (its device's context is broken) and is
+ * replaced. A worker that dies takes nothing with it but the request it was working on.
  */
 #ifndef FASTINFER_POOL_H
 #define FASTINFER_POOL_H

@@ -156,13 +156,12 @@ static enum status add_cell(const struct kernel *kernel, const struct problem *p
     }
     snapshot_signature(kernel, signature);
     json_array_append_new(
-        cells,
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:o}", "kernel",
-                  kernel->name, "dtype", dtype_name(problem->dtype), "problem", problem_text,
-                  "policy", policy_text(policy), "point", point_text, "signature", signature,
-                  "image", build.path, "suffix", build.suffix, "code_hash", build.code_hash,
-                  "scratch", (json_int_t)plan.scratch_bytes, "zeroed", (int)plan.scratch_zeroed,
-                  "stages", stages));
+        cells, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:o}", "kernel",
+                         kernel->name, "dtype", dtype_name(problem->dtype), "problem", problem_text,
+                         "policy", policy_text(policy), "point", point_text, "signature", signature,
+                         "image", build.path, "suffix", build.suffix, "code_hash", build.code_hash,
+                         "scratch", (json_int_t)plan.scratch_bytes, "zeroed",
+                         (int)plan.scratch_zeroed, "stages", stages));
     return STATUS_OK;
 }
 
@@ -270,8 +269,7 @@ enum status snapshot_read(const char *path, json_t **out) {
 
 static void read_dims(const json_t *json, const char *key, unsigned out[3]) {
     const json_t *array = json_object_get(json, key);
-    for (size_t i = 0; i < 3; i++)
-        out[i] = (unsigned)json_integer_value(json_array_get(array, i));
+    for (size_t i = 0; i < 3; i++) out[i] = (unsigned)json_integer_value(json_array_get(array, i));
 }
 
 enum status snapshot_variant(const json_t *cell, struct device *device, struct variant *v) {

@@ -237,6 +237,7 @@ static enum status serve_count(struct state *w, const json_t *request, json_t *r
     TRY(point_parse(kernel, json_text(request, "point"), &r.point));
     if (!w->counters || strcmp(w->metrics, metrics) != 0) {
         counters_close(w->counters);
+        w->counters = NULL;
         TRY(counters_parse(metrics, &wanted));
         TRY(counters_open(w->session.device, &wanted, &w->counters));
         snprintf(w->metrics, sizeof w->metrics, "%s", metrics);
@@ -288,10 +289,12 @@ int worker_main(void) {
             json_object_set_new(reply, "status", json_string(status_text(status)));
             json_object_set_new(reply, "message", json_string(fail_message()));
         }
+        /* A broken context cannot be mended in its process. Saying so has another take its place
+         * before it is sent anything: what comes next is not to blame. */
+        bool broken = w.open && status && w.session.device->ops->synchronize(w.session.device);
+        if (broken) json_object_set_new(reply, "last", json_true());
         enum status sent = silent ? STATUS_OK : frame_write(CHANNEL, reply);
         json_decref(reply);
-        /* A broken context cannot be mended in its process: end it, and be started anew. */
-        bool broken = w.open && status && w.session.device->ops->synchronize(w.session.device);
         if (sent || broken) _Exit(broken ? 3 : 0);
     }
     counters_close(w.counters);

@@ -82,9 +82,9 @@ static void touch(const void *address, size_t bytes) {
     if (range == t.ranges) return; /* shared memory, or a thread's own */
     t.traffic.bytes += bytes;
     const simt_thread *self = simt_self;
-    uint64_t block = self->block_idx.x + (uint64_t)simt_grid_dim.x *
-                                             (self->block_idx.y + (uint64_t)simt_grid_dim.y *
-                                                                      self->block_idx.z);
+    uint64_t block =
+        self->block_idx.x + (uint64_t)simt_grid_dim.x *
+                                (self->block_idx.y + (uint64_t)simt_grid_dim.y * self->block_idx.z);
     uint64_t warp = mixed(block * 32 + self->rank / 32 + 1) + self->waits;
     for (uintptr_t s = first / SECTOR; s <= (first + bytes - 1) / SECTOR; s++) {
         /* an allocation starts at a multiple of a sector: its place in memory does not matter */

@@ -48,6 +48,7 @@ look_for_tools() { # bench|test
     has_command pkg-config || need pkg-config "pkg-config"
     has_header sqlite3.h || need libsqlite3-dev "SQLite's headers"
     has_header jansson.h || need libjansson-dev "Jansson's headers"
+    has_header zlib.h || need zlib1g-dev "zlib's header"
     has_header xxhash.h || need libxxhash-dev "xxHash's header"
     if [ "$1" = test ]; then
         has_header cmocka.h || need libcmocka-dev "cmocka's headers"

@@ -1,13 +1,15 @@
-// cupti_layout.cpp - our declarations of CUPTI against its own headers, where those are there: it only
-// has to compile.
+// cupti_layout.cpp - our declarations of CUPTI against its own headers, where those are there: it
+// only has to compile.
 #include <cuda.h>
 #include <cupti_target.h>
 #include <cupti_profiler_target.h>
 #include <cupti_profiler_host.h>
 #include <cupti_range_profiler.h>
 #include "harness/cupti_api.h"
-#define SAME(mine, last, theirs) static_assert(CUPTI_SIZE(mine, last) == theirs##_STRUCT_SIZE, #theirs)
-#define OFF(mine, f, theirs, g) static_assert(offsetof(struct mine, f)==offsetof(theirs,g), #theirs #g)
+#define SAME(mine, last, theirs)                                                                   \
+    static_assert(CUPTI_SIZE(mine, last) == theirs##_STRUCT_SIZE, #theirs)
+#define OFF(mine, f, theirs, g)                                                                    \
+    static_assert(offsetof(struct mine, f) == offsetof(theirs, g), #theirs #g)
 SAME(cupti_plain, priv, CUpti_Profiler_Initialize_Params);
 SAME(cupti_chip, name, CUpti_Device_GetChipName_Params);
 SAME(cupti_availability, image, CUpti_Profiler_GetCounterAvailability_Params);
@@ -36,4 +38,8 @@ OFF(cupti_data_size, nodes, CUpti_RangeProfiler_GetCounterDataSize_Params, maxNu
 OFF(cupti_data_size, ranges, CUpti_RangeProfiler_GetCounterDataSize_Params, maxNumOfRanges);
 OFF(cupti_evaluate, names, CUpti_Profiler_Host_EvaluateToGpuValues_Params, ppMetricNames);
 OFF(cupti_host_open, chip, CUpti_Profiler_Host_Initialize_Params, pChipName);
-static_assert((int)CUPTI_USER_RANGE==(int)CUPTI_UserRange && (int)CUPTI_USER_REPLAY==(int)CUPTI_UserReplay && (int)CUPTI_RANGE_PROFILER==(int)CUPTI_PROFILER_TYPE_RANGE_PROFILER,"enums");
+static_assert((int)CUPTI_USER_RANGE == (int)CUPTI_UserRange &&
+                  (int)CUPTI_USER_REPLAY == (int)CUPTI_UserReplay &&
+                  (int)CUPTI_RANGE_PROFILER == (int)CUPTI_PROFILER_TYPE_RANGE_PROFILER,
+              "enums");
+SAME(cupti_data_info, ranges, CUpti_RangeProfiler_GetCounterDataInfo_Params);

@@ -65,9 +65,12 @@ static enum status simulated(void *context, const json_t *a, const json_t *b, in
     *p = (struct pairing){.rounds = rounds, .a_ns = 5000, .b_ns = 5000 * m->slower};
     p->resolution = m->shape == QUANTISED ? 0.01 : 0.0001;
     for (int i = 0; i < rounds; i++) {
-        double a1 = sample(m, 5000), b1 = sample(m, 5000 * m->slower);
-        double b2 = sample(m, 5000 * m->slower), a2 = sample(m, 5000);
-        p->r[i] = (log(b1) + log(b2) - log(a1) - log(a2)) / 2;
+        double ns[2][4]; /* a b b a a b b a */
+        static const int order[8] = {0, 1, 1, 0, 0, 1, 1, 0};
+        int n[2] = {0, 0};
+        for (int k = 0; k < 8; k++)
+            ns[order[k]][n[order[k]]++] = sample(m, order[k] ? 5000 * m->slower : 5000);
+        p->r[i] = log(stats_summarise(ns[1], 4, 0).median / stats_summarise(ns[0], 4, 0).median);
     }
     return STATUS_OK;
 }
