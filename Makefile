@@ -46,7 +46,7 @@ TEST_C := $(wildcard tests/test_*.c)
 LIBRARY_O := $(LIBRARY_C:%.c=$(B)/%.o) $(B)/sources.o
 CLI_O := $(CLI_C:%.c=$(B)/%.o)
 # what the program carries inside: kernel sources, their headers, the schema
-CARRIES := $(sort $(wildcard runtime/simt.h runtime/simt_run.h kernels/*.cuh kernels/*/*.cuh kernels/*/*.cu harness/*.sql))
+CARRIES := $(sort $(wildcard runtime/simt.h runtime/simt_run.h runtime/simt_hooks.h kernels/*.cuh kernels/*/*.cuh kernels/*/*.cu harness/*.sql))
 
 # V=1 shows whole commands
 Q := $(if $(V),,@)

@@ -150,6 +150,7 @@ static enum status compile_batch(struct unit *units, int count, bool counted, co
         return fail(STATUS_SYSTEM, "%s: could not be written: %s", source, strerror(errno));
     }
     fprintf(out, "#include \"runtime/simt.h\"\n");
+    if (counted) fprintf(out, "#include \"runtime/simt_hooks.h\"\n");
     hoist_includes(text, out);
     for (int i = 0; i < count; i++) write_point(&units[i], i, out);
     free(text);

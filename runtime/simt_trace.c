@@ -73,7 +73,7 @@ static void grow(void) {
     free(old);
 }
 
-static void touch(const void *address, size_t bytes) {
+void simt_trace_touch(const void *address, size_t bytes) {
     if (!t.on || !bytes) return;
     uintptr_t first = (uintptr_t)address;
     int range = 0;
@@ -93,39 +93,4 @@ static void touch(const void *address, size_t bytes) {
         if (2 * t.used >= t.capacity) grow();
         t.traffic.sectors += insert(key ? key : 1);
     }
-}
-
-/* --- what the compiler calls -------------------------------------------------------------------
- */
-
-#define ACCESS(bytes)                                                                              \
-    void __tsan_read##bytes(void *p) { touch(p, bytes); }                                          \
-    void __tsan_write##bytes(void *p) { touch(p, bytes); }                                         \
-    void __tsan_unaligned_read##bytes(void *p) { touch(p, bytes); }                                \
-    void __tsan_unaligned_write##bytes(void *p) { touch(p, bytes); }                               \
-    void __tsan_volatile_read##bytes(void *p) { touch(p, bytes); }                                 \
-    void __tsan_volatile_write##bytes(void *p) { touch(p, bytes); }
-ACCESS(1)
-ACCESS(2)
-ACCESS(4)
-ACCESS(8)
-ACCESS(16)
-void __tsan_read_range(void *p, unsigned long bytes) { touch(p, bytes); }
-void __tsan_write_range(void *p, unsigned long bytes) { touch(p, bytes); }
-void __tsan_vptr_update(void **p, void *value) { (void)p, (void)value; }
-void __tsan_vptr_read(void **p) { (void)p; }
-void __tsan_func_entry(void *from) { (void)from; }
-void __tsan_func_exit(void) {}
-void __tsan_init(void) {}
-void *__tsan_memcpy(void *to, const void *from, size_t bytes) {
-    touch(from, bytes), touch(to, bytes);
-    return memcpy(to, from, bytes);
-}
-void *__tsan_memmove(void *to, const void *from, size_t bytes) {
-    touch(from, bytes), touch(to, bytes);
-    return memmove(to, from, bytes);
-}
-void *__tsan_memset(void *to, int byte, size_t bytes) {
-    touch(to, bytes);
-    return memset(to, byte, bytes);
 }

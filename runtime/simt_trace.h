@@ -1,7 +1,7 @@
 /* simt_trace.h - counts a kernel's accesses to global memory on the CPU device.
  *
  * Code compiled for it (target CPU_COUNTED, see compile.h) calls a function before each load and
- * store: the compiler's own instrumentation for race detection, answered here by counters.
+ * store: the compiler's own instrumentation for race detection, answered by simt_hooks.h.
  */
 #ifndef FASTINFER_SIMT_TRACE_H
 #define FASTINFER_SIMT_TRACE_H
@@ -21,5 +21,7 @@ struct simt_traffic simt_trace_end(void);
 /* What counts as global memory. A range is forgotten by its start. */
 void simt_trace_add(const void *start, size_t bytes);
 void simt_trace_remove(const void *start);
+/* A load or store by the running thread; simt_hooks.h calls it. */
+void simt_trace_touch(const void *address, size_t bytes);
 
 #endif

@@ -1,5 +1,5 @@
-/* nvtx_stub.c - a listener for NVTX: counts the ranges a program pushes and pops, and writes them to
- * $NVTX_STUB_OUT when it ends. Loaded through NVTX_INJECTION64_PATH. */
+/* nvtx_stub.c - a listener for NVTX: counts the ranges a program pushes and pops, and writes them
+ * to $NVTX_STUB_OUT when it ends. Loaded through NVTX_INJECTION64_PATH. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
