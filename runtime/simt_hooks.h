@@ -1,5 +1,5 @@
-/* simt_hooks.h - what the compiler calls at each access under -fsanitize=thread, in code compiled as
- * CPU_COUNTED: kept within that code, so that no other library meets these names.
+/* simt_hooks.h - what the compiler calls at each access under -fsanitize=thread, in code compiled
+ * as CPU_COUNTED: kept within that code, so that no other library meets these names.
  */
 #ifndef FASTINFER_SIMT_HOOKS_H
 #define FASTINFER_SIMT_HOOKS_H

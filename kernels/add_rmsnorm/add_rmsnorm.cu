@@ -80,7 +80,7 @@ ENTRY_BOUNDS(add_rmsnorm, BLOCK)
     load_row<LOAD_HINT>(a, x + row * VECTORS, t, row < rows);
     load_row<RESIDUAL_HINT>(b, residual + row * VECTORS, t, row < rows);
 #pragma unroll
-    for (int i = 0; i < CHUNKS; i++)
+    for (int i = 0; i < CHUNKS && !LATE; i++)
         if (!RAGGED || t + i * THREADS < VECTORS) scale[i] = w[t + i * THREADS];
     for (; base < rows; base += step, row += step, parity ^= 1) {
         float h[CHUNKS][V], sum = 0.0f;
@@ -105,7 +105,8 @@ ENTRY_BOUNDS(add_rmsnorm, BLOCK)
             for (int i = 0; i < CHUNKS; i++) {
                 int n = t + i * THREADS;
                 if (!RAGGED || n < VECTORS)
-                    store_word<STORE_HINT>(y + row * VECTORS + n, scaled(h[i], r, scale[i]));
+                    store_word<STORE_HINT>(y + row * VECTORS + n,
+                                           scaled(h[i], r, LATE ? w[n] : scale[i]));
             }
         }
 #if !AHEAD
