@@ -108,7 +108,7 @@ static bool row_legal(const struct row *row, const struct device_info *device, c
     if (row->late &&
         (row->passes != 1 || row->vector_bytes < 16 || row->reduce == 1 ||
          (row->load_hint == 1) != row->store_hint || row->load_hint == 2 || chunks < 2 ||
-         row->ahead || row->rows_per_block > 4 || row->block < 64 || row->block > 512 ||
+         row->ahead || row->rows_per_block > 4 || row->block < 64 || chunks > 6 ||
          (row->block & (row->block - 1)) || (row->blocks_per_sm && row->blocks_per_sm < 8)))
         return refuse(why, "late weights are kept where they save registers, in few forms");
     if (row->load_hint && row->passes == 2)
