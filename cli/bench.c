@@ -19,6 +19,7 @@ enum {
     KEY_RESUME,
     KEY_RETRY,
     KEY_COUNTERS,
+    KEY_ENERGY,
     KEY_DB,
     KEY_JSON,
     KEY_SEED,
@@ -46,6 +47,8 @@ static const struct argp_option options[] = {
     {"exhaust", KEY_EXHAUST, NULL, 0, "whole spaces, on up to four problems a kernel", 0},
     {"counters", KEY_COUNTERS, "WHICH", 0,
      "hardware counters of each best point: off (default), basic, full, or METRIC,...", 0},
+    {"energy", KEY_ENERGY, NULL, 0,
+     "millijoules a launch of each contender, by NVML: a second more for each", 0},
     {"retry", KEY_RETRY, NULL, 0, "try again what killed a worker before", 0},
     {"resume", KEY_RESUME, NULL, 0, "skip what the database already holds for the same code", 0},
     {"no-baseline", KEY_NO_BASELINE, NULL, 0, "no PyTorch and no ceilings beside the kernels", 0},
@@ -104,6 +107,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_COUNTERS:
         if (counters_parse(arg, &(struct counter_set){0})) argp_error(state, "%s", fail_message());
         o->counters = arg;
+        break;
+    case KEY_ENERGY:
+        o->energy = true;
         break;
     case KEY_RETRY:
         o->retry = true;

@@ -160,6 +160,7 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
     json_object_set_new(request, "points", points);
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
     json_object_set_new(request, "baselines", json_boolean(b->options->baselines && !c->alone));
+    json_object_set_new(request, "energy", json_boolean(b->options->energy));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->contest_sent = true;
     return send(b, worker, request, (struct job){JOB_CONTEST, c->group, c, 0, 0, 0}, 120);

@@ -22,6 +22,7 @@ struct bench_options {
     const char *point;    /* only this point, or NULL */
     const char *configs;  /* folder, or NULL */
     bool quick, exhaust, resume, baselines;
+    bool energy; /* measured in contests, too */
     bool retry;  /* also what killed a worker before */
     int samples; /* points a problem; 0: the default for the device */
     const char *db;

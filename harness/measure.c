@@ -290,6 +290,20 @@ enum status measure_pair(struct policy policy, struct contender *a, struct conte
     return STATUS_OK;
 }
 
+enum status measure_repeat(struct policy policy, struct contender *c, double seconds,
+                           int64_t *launches) {
+    struct device *device = c->subject->support->device;
+    double until = clock_seconds() + seconds;
+    *launches = 0;
+    do {
+        TRY(c->graph ? device->ops->graph_launch(device, c->graph)
+                     : enqueue_launches(c, policy, c->launches));
+        TRY(device->ops->synchronize(device));
+        *launches += c->launches;
+    } while (clock_seconds() < until);
+    return STATUS_OK;
+}
+
 void measure_free(struct contender *contenders, int count) {
     for (int i = 0; i < count; i++) {
         struct device *device = contenders[i].subject->support->device;

@@ -68,6 +68,9 @@ enum status measure_contest(struct policy policy, struct contender *contenders, 
 enum { PLANTED_LAUNCHES = 33 };
 enum status measure_pair(struct policy policy, struct contender *a, struct contender *b, int rounds,
                          bool planted, struct empties *empties);
+/* Launches a contender that was measured over and over for about so long; *launches: how often. */
+enum status measure_repeat(struct policy policy, struct contender *contender, double seconds,
+                           int64_t *launches);
 void measure_free(struct contender *contenders, int count);
 
 /* The span of N empty kernels, launched so. */

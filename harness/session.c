@@ -160,6 +160,22 @@ static bool disturbed(void *context) {
     return steady && mhz * 100 < steady * LOW_PERCENT;
 }
 
+/* Millijoules a launch, by NVML's counter over a second of launches, which its sensor (updated
+ * every 20 to 100 ms) can tell; 0 where there is none. */
+static enum status measure_energy(struct session *s, struct policy policy, struct contender *c,
+                                  double *millijoules) {
+    const struct nvml_api *nvml = nvml_api();
+    unsigned long long before, after;
+    int64_t launches;
+    *millijoules = 0;
+    if (!s->nvml_device || !nvml || !nvml->nvmlDeviceGetTotalEnergyConsumption) return STATUS_OK;
+    if (nvml->nvmlDeviceGetTotalEnergyConsumption(s->nvml_device, &before)) return STATUS_OK;
+    TRY(measure_repeat(policy, c, 1, &launches));
+    if (nvml->nvmlDeviceGetTotalEnergyConsumption(s->nvml_device, &after)) return STATUS_OK;
+    *millijoules = (double)(after - before) / (double)launches;
+    return STATUS_OK;
+}
+
 /* --- evaluating
  * ------------------------------------------------------------------------------------ */
 
@@ -525,6 +541,8 @@ enum status session_contest(struct session *s, const struct contest *contest,
         take_contender(r, &a->contender[i]);
         r->telemetry = session_telemetry(s);
         r->seconds_measuring = (clock_seconds() - start) / a->count;
+        if (contest->energy)
+            status = measure_energy(s, contest->policy, &a->contender[i], &r->millijoules);
     }
     measure_free(a->contender, a->count);
     for (int i = 0; i < contest->count; i++) variant_close(s->device, &a->variant[i]);

@@ -59,7 +59,7 @@ struct contest {
     struct point point[MAX_CONTEST];
     char name[MAX_CONTEST][32]; /* the record's subject: "kernel", "default", "ceiling" */
     int count;
-    bool baselines;
+    bool baselines, energy; /* energy: measure millijoules a launch, too: a second a contender */
     struct limits limits;
 };
 enum status session_contest(struct session *session, const struct contest *contest,

@@ -197,6 +197,7 @@ static enum status parse_contest(const json_t *request, struct contest *contest)
         contest->count++;
     }
     contest->baselines = json_is_true(json_object_get(request, "baselines"));
+    contest->energy = json_is_true(json_object_get(request, "energy"));
     contest->limits = limits_from_json(json_object_get(request, "limits"));
     return STATUS_OK;
 }
