@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -309,6 +310,87 @@ static void a_program_that_is_not_there(void **state) {
     finish(&pool);
 }
 
+/* A pool whose workers are a shell script. */
+static void start_script(struct pool *pool, const char *script, char own[1100]) {
+    char path[100];
+    snprintf(path, sizeof path, "/tmp/fastinfer-worker-%ld.sh", (long)getpid());
+    FILE *file = fopen(path, "w");
+    fprintf(file, "#!/bin/sh\n%s\n", script);
+    fclose(file);
+    chmod(path, 0755);
+    snprintf(own, 1100, "%s", getenv("FASTINFER_PROGRAM"));
+    setenv("FASTINFER_PROGRAM", path, 1);
+    *pool = (struct pool){0};
+    good(pool_add(pool, "cpu", 1));
+}
+
+static void finish_script(struct pool *pool, const char *own) {
+    pool_close(pool);
+    unlink(getenv("FASTINFER_PROGRAM"));
+    setenv("FASTINFER_PROGRAM", own, 1);
+}
+
+static void last_words_are_kept(void **state) {
+    struct pool pool;
+    char own[1100];
+    (void)state;
+    start_script(
+        &pool, "head -c 4 <&3 >/dev/null; echo 'first line' >&2; echo 'oh dear' >&2; exit 7", own);
+    failed(ask(&pool, 0, "{\"op\": \"describe\"}", 20), "crash",
+           "exit code 7; it said: first line|oh dear");
+    finish_script(&pool, own);
+}
+
+/* "last": the worker is replaced before it is given anything else. */
+static void a_worker_may_say_it_is_the_last(void **state) {
+    struct pool pool;
+    char own[1100];
+    (void)state;
+    start_script(
+        &pool,
+        "head -c 4 <&3 >/dev/null\n"
+        "printf '\\065\\000\\000\\000{\"ok\":false,\"status\":\"memory\",\"message\":\"x\","
+        "\"last\":1}' >&3; sleep 60",
+        own);
+    pid_t before = pool.worker[0].pid;
+    json_t *reply = ask(&pool, 0, "{\"op\": \"describe\"}", 20);
+    assert_string_equal(text_of(reply, "status"), "memory");
+    json_decref(reply);
+    assert_int_equal(pool.worker[0].pid, before); /* 1 is not true: it lives */
+    finish_script(&pool, own);
+
+    start_script(
+        &pool,
+        "head -c 4 <&3 >/dev/null\n"
+        "printf '\\070\\000\\000\\000{\"ok\":false,\"status\":\"memory\",\"message\":\"x\","
+        "\"last\":true}' >&3; sleep 60",
+        own);
+    before = pool.worker[0].pid;
+    reply = ask(&pool, 0, "{\"op\": \"describe\"}", 20);
+    assert_string_equal(text_of(reply, "status"), "memory");
+    json_decref(reply);
+    assert_int_not_equal(pool.worker[0].pid, before);
+    assert_int_equal(kill(before, 0), -1);
+    finish_script(&pool, own);
+}
+
+/* One that stands by takes the place of one that died, and another stands by. */
+static void a_standby_takes_over(void **state) {
+    struct pool pool;
+    (void)state;
+    start(&pool, "cpu", 1);
+    good(pool_standby(&pool, "cpu"));
+    pid_t standby = pool.standby.pid;
+    assert_int_not_equal(standby, pool.worker[0].pid);
+    failed(ask(&pool, 0, SLOW, 0.3), "timeout", "0.3 s");
+    assert_int_equal(pool.worker[0].pid, standby);
+    assert_int_not_equal(pool.standby.pid, standby);
+    describes(&pool, 0);
+    pid_t next = pool.standby.pid;
+    finish(&pool);
+    assert_int_equal(kill(next, 0), -1);
+}
+
 static int set_up(void **state) {
     char own[1000], program[1100];
     (void)state;
@@ -345,6 +427,9 @@ int main(void) {
         cmocka_unit_test(garbage_is_answered),
         cmocka_unit_test(broken_frames_end_the_worker_alone),
         cmocka_unit_test(a_device_that_is_not_there),
+        cmocka_unit_test(last_words_are_kept),
+        cmocka_unit_test(a_worker_may_say_it_is_the_last),
+        cmocka_unit_test(a_standby_takes_over),
         cmocka_unit_test(a_program_that_is_not_there),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -534,6 +534,40 @@ static void has_what_was_scanned(void **state) {
     store_close(store);
 }
 
+static void deadly(struct store *store, const char *commit, struct record r, bool expected) {
+    bool found;
+    good(store_is_deadly(store, "nvidia-h200", commit, &r, &found));
+    assert_int_equal(found, expected);
+}
+
+/* What killed a worker is known again, by its machine code, until it went well. */
+static void deadly_points_are_known(void **state) {
+    (void)state;
+    int64_t run;
+    struct store *store = fresh("deadly.db", DEVICE_CUDA, &run);
+    struct record r = record_of("kernel", "block=128", 15), other = r;
+    add(store, run, 0, r);
+    deadly(store, "abc1", r, false);
+    r.status = STATUS_CRASH;
+    add(store, run, 0, r);
+    deadly(store, "abc1", r, true);
+    deadly(store, "another", r, true); /* the code is the same */
+    strcpy(other.build.code_hash, "new"), deadly(store, "abc1", other, false);
+    other = r, other.point.value[0] = 256, deadly(store, "abc1", other, false);
+    other = r, other.problem.size[0]++, deadly(store, "abc1", other, false);
+    r.status = STATUS_INCORRECT; /* wrong, and it killed nobody */
+    add(store, run, 0, r);
+    deadly(store, "abc1", r, false);
+    r.status = STATUS_TIMEOUT;
+    add(store, run, 0, r);
+    deadly(store, "abc1", r, true);
+    /* without a hash of the code, another commit may be other code */
+    r.build.code_hash[0] = 0;
+    add(store, run, 0, r);
+    deadly(store, "another", r, false);
+    store_close(store);
+}
+
 /* --- files that are not ours ------------------------------------------------------------------ */
 
 static void newer_versions_are_refused(void **state) {
@@ -660,6 +694,36 @@ static void an_empty_file_is_migrated(void **state) {
     store_close(store);
     good(store_open_readonly(path_of("empty.db"), &store));
     store_close(store);
+}
+
+/* A file of version 1 with a measurement in it: everything is still there, and the new columns. */
+static void an_old_file_is_migrated(void **state) {
+    (void)state;
+    struct store *store;
+    int64_t run;
+    const char *path = path_of("old.db");
+    execute(path, source_find("harness/schema.sql")->text);
+    execute(
+        path,
+        "INSERT INTO device VALUES (1, 'cuda', 'nvidia-h200', 'NVIDIA H200', 90, '{}');"
+        "INSERT INTO run (id, device_id, started, driver, compiler, baseline, commit_id, dirty, "
+        "host, command, seed) VALUES (1, 1, '', '', '', '', 'abc', 0, '', '', 1);"
+        "INSERT INTO problem VALUES (1, 'rmsnorm', 'fp16', 'rows=1,hidden=2048', 1, 2, 2, 1);"
+        "INSERT INTO point VALUES (1, 'rmsnorm', 'block=128');"
+        "INSERT INTO measurement (run_id, problem_id, residency, launch, subject, point_id, "
+        "status, reason, worst_error, launches, sample_count, samples, median_ns, created) "
+        "VALUES (1, 1, 'cold', 'stream', 'kernel', 1, 'ok', '', 0, 1, 1, '[7]', 7, '');"
+        "PRAGMA user_version = 1");
+    good(store_open(path, &store));
+    struct environment e = environment_of(DEVICE_CUDA);
+    good(store_begin_run(store, &e, &run));
+    add(store, run, 0, record_of("kernel", "block=128", 10));
+    store_close(store);
+    about(path, "PRAGMA user_version", STORE_VERSION);
+    says(path, "SELECT median_us || ' ' || status FROM results WHERE run_id = 1", "0.007 ok");
+    says(path, "SELECT group_concat(retaken) FROM measurement", "0,0");
+    says(path, "SELECT COUNT(*) FROM traffic", "0");
+    says(path, "PRAGMA integrity_check", "ok");
 }
 
 static void a_failing_migration_leaves_the_version(void **state) {
@@ -911,6 +975,7 @@ int main(void) {
         cmocka_unit_test(a_later_contest_replaces_the_earlier),
         cmocka_unit_test(cpu_and_cuda_never_share_a_row),
         cmocka_unit_test(has_what_was_scanned),
+        cmocka_unit_test(deadly_points_are_known),
         cmocka_unit_test(newer_versions_are_refused),
         cmocka_unit_test(text_is_refused),
         cmocka_unit_test(truncated_is_refused),
@@ -918,6 +983,7 @@ int main(void) {
         cmocka_unit_test(folders_that_cannot_be_written),
         cmocka_unit_test(a_folder_is_made),
         cmocka_unit_test(an_empty_file_is_migrated),
+        cmocka_unit_test(an_old_file_is_migrated),
         cmocka_unit_test(a_failing_migration_leaves_the_version),
         cmocka_unit_test(a_reader_sees_whole_records),
         cmocka_unit_test(two_writers_take_turns),
