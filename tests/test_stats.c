@@ -175,8 +175,77 @@ static void coverage_normal(void **state) { (void)state, coverage("normal", norm
 static void coverage_lognormal(void **state) { (void)state, coverage("lognormal", lognormal, 1); }
 static void coverage_bimodal(void **state) { (void)state, coverage("bimodal", bimodal, 0); }
 
+/* --- comparisons ----------------------------------------------------------------------------- */
+
+static void sign_tails_match_the_binomial(void **state) {
+    (void)state;
+    /* worked by hand: 1 of 2^n outcomes, n + 1 of them, all */
+    assert_true(fabs(stats_sign_tail(10, 10) - 1 / 1024.0) < 1e-12);
+    assert_true(fabs(stats_sign_tail(10, 9) - 11 / 1024.0) < 1e-12);
+    assert_true(fabs(stats_sign_tail(10, 0) - 1) < 1e-12);
+    assert_true(fabs(stats_sign_tail(24, 24) - pow(0.5, 24)) < 1e-15);
+    assert_true(stats_sign_tail(5, 6) == 0);
+}
+
+static void beyond_counts_rounds_past_the_margin(void **state) {
+    (void)state;
+    double r[] = {0.03, 0.02, 0.005, 0.04, -0.03};
+    assert_true(fabs(stats_beyond(r, 5, 1.01, 1) - stats_sign_tail(5, 3)) < 1e-12);
+    assert_true(fabs(stats_beyond(r, 5, 1.01, 0) - stats_sign_tail(5, 1)) < 1e-12);
+}
+
+static void holm_matches_a_worked_example(void **state) {
+    (void)state;
+    /* smallest times 4, next times 3, ...; never falling, never over 1 */
+    double p[] = {0.01, 0.04, 0.03, 0.005}, want[] = {0.03, 0.06, 0.06, 0.02};
+    double high[] = {0.9, 0.8};
+    stats_holm(p, 4);
+    for (int i = 0; i < 4; i++) assert_true(fabs(p[i] - want[i]) < 1e-12);
+    stats_holm(high, 2);
+    assert_true(high[0] == 1 && high[1] == 1);
+    stats_holm(high, 0);
+}
+
+static void ratios_are_no_narrower_than_the_clock(void **state) {
+    (void)state;
+    double r[20];
+    for (int i = 0; i < 20; i++) r[i] = log(1.03);
+    struct ratio ratio = stats_ratio(r, 20, 0.01);
+    assert_true(fabs(ratio.ratio - 1.03) < 1e-12);
+    assert_true(ratio.high / ratio.low >= exp(0.0099));
+    assert_true(ratio.low < 1.03 && ratio.high > 1.03);
+}
+
+static void correlation_and_drift_are_seen(void **state) {
+    (void)state;
+    double steady[60], drifting[60], alternating[60];
+    unsigned seed = 7;
+    for (int i = 0; i < 60; i++) {
+        double noise = (double)(rand_r(&seed) % 1000) / 1000 - 0.5;
+        steady[i] = 100 + noise, drifting[i] = 100 + 0.1 * i + noise;
+        alternating[i] = 100 + (i % 2 ? 1 : -1);
+    }
+    assert_true(fabs(stats_autocorrelation(steady, 60)) < 0.3);
+    assert_true(stats_autocorrelation(drifting, 60) > 0.8);
+    assert_true(stats_autocorrelation(alternating, 60) < -0.9);
+    assert_true(stats_autocorrelation(steady, 3) == 0);
+    assert_true(stats_drift(steady, 60) == 0);
+    assert_true(fabs(stats_drift(drifting, 60) - 0.04 / 1.03) < 0.005);
+    for (int i = 0; i < 30; i++) { /* falling */
+        double swap = drifting[i];
+        drifting[i] = drifting[59 - i], drifting[59 - i] = swap;
+    }
+    assert_true(stats_drift(drifting, 60) < -0.03);
+    assert_true(stats_drift(drifting, 12) == 0); /* too few to say */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sign_tails_match_the_binomial),
+        cmocka_unit_test(beyond_counts_rounds_past_the_margin),
+        cmocka_unit_test(holm_matches_a_worked_example),
+        cmocka_unit_test(ratios_are_no_narrower_than_the_clock),
+        cmocka_unit_test(correlation_and_drift_are_seen),
         cmocka_unit_test(ranks_match_the_table),
         cmocka_unit_test(few_samples_give_the_whole_range),
         cmocka_unit_test(ranks_are_the_narrowest_at_95_percent),
