@@ -37,6 +37,7 @@ set border 3 lc rgb ink lw 1.2
 set tics nomirror textcolor rgb "#202020"
 set grid xtics ytics lc rgb "#DDDDDD" lt 1 lw 1 dt 1
 set logscale x
+set xrange [1:*] noextend
 set key top right Right samplen 2.5 noenhanced
 
 panels = words(spaces)
