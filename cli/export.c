@@ -10,9 +10,10 @@
 #include "cli/cli.h"
 #include "cli/export.h"
 #include "harness/show.h"
+#include "harness/t4.h"
 #include "runtime/json_text.h"
 
-enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL };
+enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL, KEY_SPACES };
 static const struct argp_option options[] = {
     {"db", KEY_DB, "FILE", 0, "the database (default results/fastinfer.db)", 0},
     {"out", KEY_OUT, "DIR", 0, "results/<device>/ is made in DIR (default results)", 0},
@@ -21,11 +22,14 @@ static const struct argp_option options[] = {
     {"configs", KEY_CONFIGS, "DIR", 0,
      "also write DIR/<device>.json: the best point of each problem", 0},
     {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
+    {"spaces", KEY_SPACES, "N", OPTION_ARG_OPTIONAL,
+     "also spaces/*.t4.json.gz: what was scanned of each problem with N points or more (200)", 0},
     {0}};
 
 struct arguments {
     const char *db, *out, *format, *configs, *device;
     bool all;
+    int spaces; /* 0: none */
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -47,6 +51,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case KEY_CONFIGS:
         a->configs = arg;
+        break;
+    case KEY_SPACES:
+        a->spaces = arg ? (int)cli_number(state, arg, 1, 1 << 20) : 200;
         break;
     case KEY_ALL:
         a->all = true;
@@ -267,6 +274,12 @@ static enum status export_device(void *context, int columns, const char *const *
         TRY(write_query(e->store, e->a->format, folder, "points", sql, v[0]));
     }
     TRY(write_environment(e->store, folder, v[0]));
+    if (e->a->spaces) {
+        int files;
+        snprintf(sql, sizeof sql, "%.1000s/spaces", folder);
+        TRY(t4_write(e->store, v[0], sql, e->a->spaces, &files));
+        printf("%s: %d spaces\n", sql, files);
+    }
     return e->a->configs ? write_config(e->store, e->a, v[0]) : STATUS_OK;
 }
 

@@ -63,7 +63,7 @@ bench() { # NAME CODE WORDS ARGUMENT...
 expect 'no arguments: usage' 0 'fastinfer bench'
 expect '--version' 0 'fastinfer ' --version
 expect 'help' 0 'fastinfer VERB --help' help
-for verb in devices bench build export plot; do
+for verb in devices bench build export plot gate calibrate replay; do
     [ "$verb" = plot ] && ! "$program" plot --help </dev/null 2>&1 | grep -q Usage &&
         skip "$verb --help" 'not in this program yet' && continue
     expect "$verb --help" 0 "Usage: fastinfer $verb" "$verb" --help
@@ -177,6 +177,14 @@ is_sound 'the database is sound' full.db
 verdict 'and closed' $?
 
 expect 'export as csv' 0 'bench.csv' export --db full.db --out exported
+expect 'export of spaces' 0 'spaces: ' export --db full.db --out exported --spaces=4
+space=$(ls exported/cpu/spaces/rmsnorm-*.t4.json.gz 2>/dev/null | head -1)
+expect 'our own space replayed' 0 'rmsnorm-' replay "$space" --strategy random,auto --repeats 2 --budget 4
+expect 'no such space' 2 'No such file' replay none.t4.json
+expect 'no such strategy' 2 'one of auto' replay "$space" --strategy autos
+expect 'calibrating without a GPU' 2 'GPU' calibrate
+expect 'calibrating an emulation' 2 'emulation' calibrate --device cpu
+expect 'unknown counters' 2 'dram__bytes_read.sum' bench --counters some
 expect 'export as json' 0 'bench.json' export --db full.db --out exported --format json
 python3 - <<'PYTHON' >said 2>&1
 import csv, json

@@ -2,8 +2,8 @@
  *
  * After a few points spread over the space, each next one is the point of those not asked for that
  * promises the most under a Gaussian process of ln(time): the expected improvement on the best,
- * times the chance that it works at all. Now and then it is a neighbour of the best or a point by
- * chance instead, should the model be wrong.
+ * times the chance that it works at all. Now and then it is a neighbour of the best, or a point by
+ * chance: the model may be wrong.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +16,7 @@ enum {
     LENGTH_SD,
     NOISE,
     ADDITIVE,
+    DISTINCT,
     SMOOTH,
     CLIP,
     EXPLORE,
@@ -27,7 +28,6 @@ enum {
     SWEEPS,
     POOL,
     MEMORY,
-    DISTINCT,
     PARAMETERS
 };
 static const struct parameter parameters[PARAMETERS] = {
@@ -36,6 +36,8 @@ static const struct parameter parameters[PARAMETERS] = {
     [LENGTH_SD] = {"length_sd", "spread of the logarithm of lengths", 1, 0.01, 100},
     [NOISE] = {"noise", "the prior's noise, as a share of the spread", 0.003, 1e-6, 1},
     [ADDITIVE] = {"additive", "share of the spread that is a sum over dimensions", 0.5, 0, 1},
+    [DISTINCT] = {"distinct", "share of a sum's parts that only equal values have in common", 0.2,
+                  0, 1},
     [SMOOTH] = {"smooth", "0: exp(-r), 1: Matern 3/2, 2: Matern 5/2", 1, 0, 2},
     [CLIP] = {"clip", "slow times are pulled in above this quantile", 0.8, 0.1, 1},
     [EXPLORE] = {"explore", "share of points by chance", 0.02, 0, 1},
@@ -46,8 +48,6 @@ static const struct parameter parameters[PARAMETERS] = {
     [REFIT] = {"refit", "lengths are learnt anew after so many times as many points", 1.2, 1, 10},
     [SWEEPS] = {"sweeps", "times round the lengths in each learning", 2, 1, 10},
     [POOL] = {"pool", "points that are scored; larger spaces are sampled", 4096, 16, 1e7},
-    [DISTINCT] = {"distinct", "share of a sum's parts that only equal values have in common", 0.2,
-                  0, 1},
     [MEMORY] = {"memory", "points the model holds at most; then it forgets", 400, 16, 4000},
 };
 
