@@ -131,5 +131,5 @@ int cli_calibrate(int argc, char **argv) {
     if (!status) status = snapshot_take(&a.snapshot, &snapshot);
     if (!status) status = calibrate_into(&a, snapshot);
     json_decref(snapshot);
-    return cli_error(status);
+    return status ? cli_error(status) : 0;
 }

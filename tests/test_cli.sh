@@ -63,7 +63,7 @@ bench() { # NAME CODE WORDS ARGUMENT...
 expect 'no arguments: usage' 0 'fastinfer bench'
 expect '--version' 0 'fastinfer ' --version
 expect 'help' 0 'fastinfer VERB --help' help
-for verb in devices bench build export plot gate calibrate replay; do
+for verb in devices bench build export plot gate calibrate replay config; do
     [ "$verb" = plot ] && ! "$program" plot --help </dev/null 2>&1 | grep -q Usage &&
         skip "$verb --help" 'not in this program yet' && continue
     expect "$verb --help" 0 "Usage: fastinfer $verb" "$verb" --help
@@ -184,6 +184,14 @@ expect 'no such space' 2 'No such file' replay none.t4.json
 expect 'no such strategy' 2 'one of auto' replay "$space" --strategy autos
 expect 'calibrating without a GPU' 2 'GPU' calibrate
 expect 'calibrating an emulation' 2 'emulation' calibrate --device cpu
+mkdir -p configured
+printf '{"slug": "x", "measured": false, "entries": [{"kernel": "rmsnorm", "dtype": "fp16", "policy": "cold,stream", "problem": "rows=4,hidden=2048", "point": "block=64"}]}' >configured/sm_90.json
+expect 'a configured point' 0 'block=64,' config rmsnorm --arch sm_90 --problem rows=9,hidden=2048 --configs configured
+expect 'and that it is not measured' 0 'sm_90.json (not measured)' config rmsnorm --arch sm_90 --problem rows=9,hidden=2048 --configs configured
+expect 'another width has the default' 0 'from the built-in default' config rmsnorm --arch sm_90 --problem hidden=3072 --configs configured
+expect 'a config for an unknown kernel' 2 'did you mean' config rmsnrm
+printf '{"entries": [' >configured/sm_90.json
+expect 'a damaged config is said and passed over' 0 'passed over' config rmsnorm --arch sm_90 --configs configured
 expect 'unknown counters' 2 'dram__bytes_read.sum' bench --counters some
 expect 'export as json' 0 'bench.json' export --db full.db --out exported --format json
 python3 - <<'PYTHON' >said 2>&1
