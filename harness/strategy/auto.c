@@ -90,9 +90,8 @@ static enum status open_auto(struct search *search) {
 static void close_auto(struct search *search) {
     struct automatic *a = search->state;
     model_close(a->model);
-    free(a->worked), free(a->held), free(a->y), free(a->sorted), free(a->pool), free(a->pooled),
-        free(a->mean);
-    free(a->sd), free(a->bad), free(a->good), free(a->neighbour), free(a);
+    free(a->worked), free(a->held), free(a->y), free(a->sorted), free(a->pool), free(a->pooled);
+    free(a->mean), free(a->sd), free(a->bad), free(a->good), free(a->neighbour), free(a);
 }
 
 /* --- what is known ---------------------------------------------------------------------------- */

@@ -168,6 +168,7 @@ enum status model_open(const struct search_space *space, const struct model_opti
     }
     if (good) return STATUS_OK;
     model_close(m);
+    *out = NULL;
     return fail(STATUS_SYSTEM, "out of memory for a model");
 }
 
