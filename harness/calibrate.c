@@ -9,6 +9,7 @@
 #include "harness/gate_pool.h"
 #include "runtime/clock.h"
 #include "runtime/json_text.h"
+#include "runtime/random.h"
 
 enum { RUNS = 2000, SPLIT = 8 };
 
@@ -17,13 +18,6 @@ struct comparison {
     bool planted;
     struct pairing first, second;
 };
-
-static uint64_t draw(uint64_t *state) { /* splitmix64 */
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
 
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -81,7 +75,7 @@ static void simulate(const struct comparison *c, int count, const struct gate_ru
             for (int i = 0; i < count; i++)
                 if (c[i].cell == cell && !c[i].planted) of_cell[n++] = i;
             if (!n) continue;
-            const struct comparison *one = &c[of_cell[draw(&seed) % (unsigned)n]];
+            const struct comparison *one = &c[of_cell[random_next(&seed) % (unsigned)n]];
             verdicts++;
             if (gate_first(&one->first, rules) != GATE_SAME) suspect[suspects++] = one->second;
         }

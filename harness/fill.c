@@ -1,11 +1,9 @@
 /* fill.c - as support.cu has it, bit for bit: whoever changes one changes both. */
 #include "harness/fill.h"
+#include "runtime/random.h"
 
 static uint64_t hash(uint64_t seed, uint64_t i) { /* splitmix64 of the i-th of its states */
-    uint64_t z = seed + (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
+    return random_mix(seed + (i + 1) * RANDOM_STEP);
 }
 
 /* Every step before dtype_store() is exact: the device may contract what it likes. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/random.h"
 #include "runtime/simt_run.h"
 
 enum { SECTOR = 32, MAX_RANGES = 4096 };
@@ -47,12 +48,6 @@ struct simt_traffic simt_trace_end(void) {
     return t.traffic;
 }
 
-static uint64_t mixed(uint64_t x) { /* splitmix64's last steps */
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
 /* True where the key was not in the set. */
 static bool insert(uint64_t key) {
     size_t at = (size_t)key & (t.capacity - 1);
@@ -85,11 +80,11 @@ void simt_trace_touch(const void *address, size_t bytes) {
     uint64_t block =
         self->block_idx.x + (uint64_t)simt_grid_dim.x *
                                 (self->block_idx.y + (uint64_t)simt_grid_dim.y * self->block_idx.z);
-    uint64_t warp = mixed(block * 32 + self->rank / 32 + 1) + self->waits;
+    uint64_t warp = random_mix(block * 32 + self->rank / 32 + 1) + self->waits;
     for (uintptr_t s = first / SECTOR; s <= (first + bytes - 1) / SECTOR; s++) {
         /* an allocation starts at a multiple of a sector: its place in memory does not matter */
-        uint64_t key = mixed(mixed(warp) + (uint64_t)range * 0x9e3779b97f4a7c15u +
-                             (s - t.range[range].first / SECTOR));
+        uint64_t key = random_mix(random_mix(warp) + (uint64_t)range * RANDOM_STEP +
+                                  (s - t.range[range].first / SECTOR));
         if (2 * t.used >= t.capacity) grow();
         t.traffic.sectors += insert(key ? key : 1);
     }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/random.h"
+
 enum status space_enumerate(const struct kernel *kernel, const struct problem *problem,
                             const struct device_info *device, struct point **out, int *count) {
     int position[MAX_TUNABLES] = {0}, n = kernel->tunable_count, capacity = 1024;
@@ -34,13 +36,6 @@ enum status space_enumerate(const struct kernel *kernel, const struct problem *p
     return STATUS_OK;
 }
 
-static uint64_t draw(uint64_t *seed) { /* splitmix64 */
-    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 static int value_index(const struct tunable *tunable, int value) {
     for (int i = 0; i < tunable->count; i++)
         if (tunable->values[i] == value) return i;
@@ -69,7 +64,7 @@ enum status space_sample(const struct kernel *kernel, const struct point *space,
     if (!pool) return fail(STATUS_SYSTEM, "out of memory while sampling %s", kernel->name);
     memcpy(pool, space, (size_t)space_count * sizeof *pool);
     for (int i = space_count - 1; i > 0; i--) {
-        int j = (int)(draw(&seed) % (uint64_t)(i + 1));
+        int j = (int)(random_next(&seed) % (uint64_t)(i + 1));
         struct point swap = pool[i];
         pool[i] = pool[j], pool[j] = swap;
     }

@@ -5,18 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the space -------------------------------------------------------------------------------- */
+#include "runtime/random.h"
 
-static uint64_t mix(uint64_t z) { /* splitmix64's output */
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
+/* --- the space -------------------------------------------------------------------------------- */
 
 static uint64_t hash_of(const int *coordinates, int dims) {
     uint64_t hash = 0;
-    for (int d = 0; d < dims; d++)
-        hash = mix(hash + UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)coordinates[d]);
+    for (int d = 0; d < dims; d++) hash = random_mix(hash + RANDOM_STEP + (uint64_t)coordinates[d]);
     return hash;
 }
 
@@ -176,9 +171,7 @@ int search_best(const struct search *search) { return search->best; }
 
 /* --- chance ----------------------------------------------------------------------------------- */
 
-uint64_t search_draw(struct search *search) {
-    return mix(search->random += UINT64_C(0x9e3779b97f4a7c15));
-}
+uint64_t search_draw(struct search *search) { return random_next(&search->random); }
 double search_uniform(struct search *search) {
     return (double)(search_draw(search) >> 11) * 0x1p-53;
 }

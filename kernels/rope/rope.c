@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kernels/shapes.h"
+#include "runtime/random.h"
 
 enum { ROWS, Q_HEADS, KV_HEADS, HEAD_DIM, ADJACENT, POSITIONS };
 enum { Q, K, POSITION, INV_FREQ, TABLE };
@@ -60,13 +61,6 @@ double rope_reference(const struct rope_element *e, double *magnitude) {
     double two = dtype_load(e->dtype, e->array, e->head + partner) * sin((double)angle);
     *magnitude = fabs(one) + fabs(two);
     return second ? one + two : one - two;
-}
-
-uint64_t rope_random(uint64_t *seed) {
-    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
 }
 
 /* Pairs of a head that a thread turns. */
@@ -236,9 +230,9 @@ static void input(const struct problem *p, int index, uint64_t seed, void *host)
     if (index == TABLE) rope_table(p->real, p->size[HEAD_DIM], p->size[POSITIONS], host);
     if (index != POSITION) return;
     uint64_t positions = (uint64_t)p->size[POSITIONS], state = seed;
-    uint64_t start = rope_random(&state) % positions;
+    uint64_t start = random_next(&state) % positions;
     for (int64_t r = 0; r < p->size[ROWS]; r++)
-        ((int32_t *)host)[r] = (int32_t)(seed % 2 ? rope_random(&state) % positions
+        ((int32_t *)host)[r] = (int32_t)(seed % 2 ? random_next(&state) % positions
                                                   : (start + (uint64_t)r) % positions);
 }
 

@@ -27,9 +27,6 @@ struct rope_element {
 };
 double rope_reference(const struct rope_element *element, double *magnitude);
 
-/* Random numbers for inputs: splitmix64. */
-uint64_t rope_random(uint64_t *seed);
-
 /* A point of either kernel, by name. `words` is what a thread holds of one of its heads. */
 struct rope_shape {
     int64_t head_dim, adjacent, all_heads;

@@ -3,6 +3,7 @@
 
 #include "kernels/rope/rope.h"
 #include "kernels/shapes.h"
+#include "runtime/random.h"
 
 enum { ROWS, KV_HEADS, HEAD_DIM, ADJACENT, POSITIONS, SEQUENCES, CAPACITY };
 enum { K, V, POSITION, SEQUENCE, INV_FREQ, TABLE, CACHE_K, CACHE_V };
@@ -179,9 +180,9 @@ static void input(const struct problem *p, int index, uint64_t seed, void *host)
     if (index == TABLE) rope_table(p->real, p->size[HEAD_DIM], p->size[POSITIONS], host);
     if (index != POSITION && index != SEQUENCE) return;
     uint64_t sequences = (uint64_t)p->size[SEQUENCES], n = (uint64_t)places(p), state = seed;
-    uint64_t start = rope_random(&state), stride = 1;
+    uint64_t start = random_next(&state), stride = 1;
     if (seed % 2) do
-            stride = 1 + rope_random(&state) % n;
+            stride = 1 + random_next(&state) % n;
         while (divisor(stride, n) != 1);
     for (uint64_t r = 0; r < (uint64_t)p->size[ROWS]; r++)
         ((int32_t *)host)[r] =
