@@ -31,7 +31,7 @@ const char *bench_commit(bool *dirty) {
 }
 
 enum { CPU_BATCH = 16, CUDA_BATCH = 3 };
-enum job_kind { JOB_COMPILE, JOB_EVALUATE, JOB_CONTEST, JOB_OTHER };
+enum job_kind { JOB_COMPILE, JOB_EVALUATE, JOB_CONTEST };
 
 struct job {
     enum job_kind kind;
@@ -448,19 +448,9 @@ static enum status work(struct bench *b) {
     }
 }
 
-/* Asks a worker one thing and waits for it. */
+/* Asks a worker one thing, while all are idle. */
 static enum status ask_json(struct bench *b, int worker, json_t *request, json_t **reply) {
-    void *job;
-    int who = -1;
-    TRY(send(b, worker, request, (struct job){.kind = JOB_OTHER}, 120));
-    while (who < 0) TRY(pool_wait(&b->pool, 1, &who, reply, &job));
-    free(job);
-    if (json_is_true(json_object_get(*reply, "ok"))) return STATUS_OK;
-    enum status status = status_parse(json_text(*reply, "status"));
-    fail(status, "%s", json_text(*reply, "message"));
-    json_decref(*reply);
-    *reply = NULL;
-    return status;
+    return pool_ask(&b->pool, worker, request, 120, reply);
 }
 
 static enum status ask(struct bench *b, int worker, const char *op, json_t **reply) {
@@ -469,10 +459,7 @@ static enum status ask(struct bench *b, int worker, const char *op, json_t **rep
 
 static enum status start_workers(struct bench *b, const char *device) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    json_t *open = json_pack("{s:s, s:I, s:b}", "op", "open", "seed", (json_int_t)b->options->seed,
-                             "baseline", (int)b->options->baselines);
-    b->pool.open_request = json_dumps(open, JSON_COMPACT);
-    json_decref(open);
+    b->pool.open_request = worker_open_request(b->options->seed, b->options->baselines);
     b->device_workers = strcmp(device, "cpu") != 0 || cores < 1 ? 1 : (int)cores;
     if (!strcmp(device, "cpu")) return pool_add(&b->pool, device, b->device_workers);
     TRY(pool_add(&b->pool, device, 1));

@@ -11,10 +11,9 @@
 #include "runtime/json_text.h"
 #include "runtime/random.h"
 
-enum { RUNS = 2000, SPLIT = 8 };
+enum { RUNS = 2000, SUSPECTS = 8 };
 
 struct comparison {
-    int cell;
     bool planted;
     struct pairing first, second;
 };
@@ -61,21 +60,21 @@ static void derive(const struct comparison *c, int count, struct gate_rules *rul
     free(off);
 }
 
-/* Whole runs: for each cell one of its own comparisons, all judged together. */
+/* Whole runs: for each cell one of its own comparisons, all judged together. A cell's comparisons
+ * stand together, the planted one last. */
 static void simulate(const struct comparison *c, int count, const struct gate_rules *rules,
                      uint64_t seed, struct calibration *out) {
     struct pairing *suspect = calloc((size_t)out->cells + 1, sizeof *suspect);
     enum gate_verdict *verdict = calloc((size_t)out->cells + 1, sizeof *verdict);
-    int *of_cell = calloc((size_t)count + 1, sizeof *of_cell), failures = 0;
+    int failures = 0;
     long verdicts = 0, unsure = 0;
     for (int run = 0; run < RUNS; run++) {
         int suspects = 0;
-        for (int cell = 0; cell < out->cells; cell++) {
-            int n = 0;
-            for (int i = 0; i < count; i++)
-                if (c[i].cell == cell && !c[i].planted) of_cell[n++] = i;
-            if (!n) continue;
-            const struct comparison *one = &c[of_cell[random_next(&seed) % (unsigned)n]];
+        for (int first = 0, last; first < count; first = last + 1) {
+            for (last = first; !c[last].planted;) last++;
+            if (last == first) continue;
+            const struct comparison *one =
+                &c[first + (int)(random_next(&seed) % (unsigned)(last - first))];
             verdicts++;
             if (gate_first(&one->first, rules) != GATE_SAME) suspect[suspects++] = one->second;
         }
@@ -88,7 +87,7 @@ static void simulate(const struct comparison *c, int count, const struct gate_ru
     out->runs = RUNS;
     out->failed = (double)failures / RUNS, out->failed_bound = upper_bound(failures, RUNS);
     out->unsure = verdicts ? (double)unsure / (double)verdicts : 0;
-    free(suspect), free(verdict), free(of_cell);
+    free(suspect), free(verdict);
 }
 
 /* A planted slowdown among identical cells: it is one suspect of a few. */
@@ -96,13 +95,14 @@ static void count_found(const struct comparison *c, int count, const struct gate
                         struct calibration *out) {
     for (int i = 0; i < count; i++) {
         if (!c[i].planted) continue;
-        struct pairing suspects[SPLIT]; /* as if as many others were suspects, too */
-        enum gate_verdict verdict[SPLIT];
-        for (int k = 0; k < SPLIT; k++) suspects[k] = c[k % count].second;
+        struct pairing suspects[SUSPECTS]; /* as if a few others, identical ones, were, too */
+        enum gate_verdict verdict[SUSPECTS];
+        for (int k = 0, from = 0; k < SUSPECTS; from = (from + 1) % count)
+            if (!c[from].planted) suspects[k++] = c[from].second;
         suspects[0] = c[i].second;
         out->planted++;
         if (gate_first(&c[i].first, rules) == GATE_SAME) continue;
-        gate_second(suspects, SPLIT, rules, verdict);
+        gate_second(suspects, SUSPECTS, rules, verdict);
         out->found += verdict[0] == GATE_SLOWER;
     }
     out->found_bound = 1 - upper_bound(out->planted - out->found, out->planted);
@@ -123,7 +123,7 @@ enum status calibrate(struct gate_pool *g, const json_t *snapshot, int repeats, 
         double until = start + seconds * (cell + 1) / out->cells;
         for (int turn = 0; turn <= repeats && !status; turn++) {
             if (turn > 2 && turn < repeats && seconds > 0 && clock_seconds() > until) continue;
-            c[count] = (struct comparison){.cell = cell, .planted = turn == repeats};
+            c[count] = (struct comparison){.planted = turn == repeats};
             if (g->progress) g->progress(count, total, json_text(what, "kernel"));
             status = compare_once(g, &rules, what, &c[count]);
             count++;

@@ -17,8 +17,8 @@ void gate_report_free(struct gate_report *report) {
     *report = (struct gate_report){0};
 }
 
-static struct gate_row *add_row(struct gate_report *report, const json_t *like, const char *problem,
-                                const char *policy) {
+struct gate_row *gate_add_row(struct gate_report *report, const char *kernel, const char *dtype,
+                              const char *problem, const char *policy) {
     if (report->rows == report->capacity) {
         report->capacity = report->capacity ? 2 * report->capacity : 256;
         report->row = realloc(report->row, (size_t)report->capacity * sizeof *report->row);
@@ -26,11 +26,23 @@ static struct gate_row *add_row(struct gate_report *report, const json_t *like, 
     }
     struct gate_row *row = &report->row[report->rows++];
     *row = (struct gate_row){.verdict = GATE_SAME};
-    snprintf(row->kernel, sizeof row->kernel, "%s", json_text(like, "kernel"));
-    snprintf(row->dtype, sizeof row->dtype, "%s", json_text(like, "dtype"));
+    snprintf(row->kernel, sizeof row->kernel, "%s", kernel);
+    snprintf(row->dtype, sizeof row->dtype, "%s", dtype);
     snprintf(row->problem, sizeof row->problem, "%s", problem);
     snprintf(row->policy, sizeof row->policy, "%s", policy);
     return row;
+}
+
+void gate_count(struct gate_report *report) {
+    memset(report->count, 0, sizeof report->count);
+    for (int i = 0; i < report->rows; i++) report->count[report->row[i].verdict]++;
+}
+
+/* The row of a code or a cell of a snapshot. */
+static struct gate_row *add_row(struct gate_report *report, const json_t *like, const char *problem,
+                                const char *policy) {
+    return gate_add_row(report, json_text(like, "kernel"), json_text(like, "dtype"), problem,
+                        policy);
 }
 
 struct gate_rules gate_rules_for(const char *results, const char *slug) {
@@ -290,7 +302,7 @@ enum status gate_compare(const json_t *base, const json_t *now, const struct gat
     for (int i = 0; i < out->rows; i++) any |= out->row[i].verdict != GATE_NEW;
     if (!any) return fail(STATUS_ARGUMENT, "the two trees have no kernel in common");
     if (timer) TRY(compare_cells(base, now, rules, timer, out));
-    for (int i = 0; i < out->rows; i++) out->count[out->row[i].verdict]++;
+    gate_count(out);
     return STATUS_OK;
 }
 

@@ -34,6 +34,11 @@ struct gate_report {
     int count[5]; /* by verdict */
 };
 void gate_report_free(struct gate_report *report);
+/* A new row, GATE_SAME until judged; it moves when the next is added. */
+struct gate_row *gate_add_row(struct gate_report *report, const char *kernel, const char *dtype,
+                              const char *problem, const char *policy);
+/* Fills `count` from the rows. */
+void gate_count(struct gate_report *report);
 
 struct gate_rules {
     double margin; /* a slowdown is one beyond this ratio */

@@ -14,27 +14,11 @@ enum { PAIR_SECONDS = 60 };
 
 enum status gate_pool_open(struct gate_pool *g, const char *device) {
     *g = (struct gate_pool){0};
-    json_t *open = json_pack("{s:s, s:i, s:b}", "op", "open", "seed", 1, "baseline", 0);
-    g->pool.open_request = json_dumps(open, JSON_COMPACT);
-    json_decref(open);
+    g->pool.open_request = worker_open_request(1, false);
     return pool_add(&g->pool, device, 1);
 }
 
 void gate_pool_close(struct gate_pool *g) { pool_close(&g->pool); }
-
-enum status gate_pool_ask(struct gate_pool *g, json_t *request, json_t **reply) {
-    int who = -1;
-    void *job = NULL;
-    *reply = NULL;
-    TRY(pool_send(&g->pool, 0, request, NULL, PAIR_SECONDS));
-    while (who < 0) TRY(pool_wait(&g->pool, 1, &who, reply, &job));
-    if (json_is_true(json_object_get(*reply, "ok"))) return STATUS_OK;
-    enum status status = status_parse(json_text(*reply, "status"));
-    fail(status, "%s", json_text(*reply, "message"));
-    json_decref(*reply);
-    *reply = NULL;
-    return status;
-}
 
 static enum status run_pair(void *context, const json_t *a, const json_t *b, int rounds,
                             struct pairing *out) {
@@ -43,7 +27,7 @@ static enum status run_pair(void *context, const json_t *a, const json_t *b, int
     json_t *request =
         json_pack("{s:s, s:O, s:O, s:i, s:b}", "op", "pair", "a", (json_t *)(uintptr_t)a, "b",
                   (json_t *)(uintptr_t)b, "rounds", rounds, "planted", (int)g->planted);
-    enum status status = gate_pool_ask(g, request, &reply);
+    enum status status = pool_ask(&g->pool, 0, request, PAIR_SECONDS, &reply);
     if (status)
         return fail_context(status, "%s %.100s %s", json_text(b, "kernel"), json_text(b, "problem"),
                             json_text(b, "policy"));
@@ -127,18 +111,23 @@ static enum status find_columns(char *header, const char *path, int column[COLUM
     return STATUS_OK;
 }
 
+enum { POLICY_TEXT = 64 };
+static void policy_of(const struct stored *s, char out[POLICY_TEXT]) {
+    snprintf(out, POLICY_TEXT, "%.30s,%.30s", s->field[RESIDENCY], s->field[LAUNCH]);
+}
+
 static enum status evaluate(struct gate_pool *g, const struct stored *s, double *median,
                             double *low, double *high) {
     json_t *reply;
-    char policy[64];
+    char policy[POLICY_TEXT];
     struct limits limits = {15, 40, 0.005, 0.3, false};
-    snprintf(policy, sizeof policy, "%.30s,%.30s", s->field[RESIDENCY], s->field[LAUNCH]);
+    policy_of(s, policy);
     json_t *request =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "op", "evaluate", "kernel",
                   s->field[COLUMN_KERNEL], "dtype", s->field[DTYPE], "problem", s->field[PROBLEM],
                   "policy", policy, "point", s->field[POINT], "limits", limits_to_json(&limits));
     struct record r;
-    TRY(gate_pool_ask(g, request, &reply));
+    TRY(pool_ask(&g->pool, 0, request, PAIR_SECONDS, &reply));
     enum status status = record_from_json(json_array_get(json_object_get(reply, "records"), 0), &r);
     json_decref(reply);
     if (!status && r.status) status = fail(r.status, "%s", r.reason);
@@ -155,17 +144,11 @@ static enum gate_verdict judge(const struct stored *s, double between, double lo
 static enum status compare_row(struct gate_pool *g, const struct stored *s, double between,
                                struct gate_report *out) {
     double median = 0, low = 0, high = 0;
-    if (out->rows == out->capacity) {
-        out->capacity = out->capacity ? 2 * out->capacity : 256;
-        out->row = realloc(out->row, (size_t)out->capacity * sizeof *out->row);
-        if (!out->row) abort();
-    }
-    struct gate_row *row = &out->row[out->rows++];
-    *row = (struct gate_row){.base_us = atof(s->field[MEDIAN])};
-    snprintf(row->kernel, sizeof row->kernel, "%s", s->field[COLUMN_KERNEL]);
-    snprintf(row->dtype, sizeof row->dtype, "%s", s->field[DTYPE]);
-    snprintf(row->problem, sizeof row->problem, "%.500s", s->field[PROBLEM]);
-    snprintf(row->policy, sizeof row->policy, "%.10s,%.10s", s->field[RESIDENCY], s->field[LAUNCH]);
+    char policy[POLICY_TEXT];
+    policy_of(s, policy);
+    struct gate_row *row =
+        gate_add_row(out, s->field[COLUMN_KERNEL], s->field[DTYPE], s->field[PROBLEM], policy);
+    row->base_us = atof(s->field[MEDIAN]);
     for (int turn = 0; turn < 2; turn++) { /* a verdict has to be found twice */
         enum status status = evaluate(g, s, &median, &low, &high);
         if (status) {
@@ -183,8 +166,7 @@ static enum status compare_row(struct gate_pool *g, const struct stored *s, doub
     return STATUS_OK;
 }
 
-/* Rows whose kernel is gone end the comparison; STATUS_OK and *taken false: a row of nothing here.
- */
+/* A row whose kernel is gone ends the comparison. */
 static enum status take_line(struct gate_pool *g, char *line, const int column[COLUMNS],
                              const char *path, const struct device_info *device, double between,
                              struct gate_report *out) {
@@ -232,6 +214,6 @@ enum status gate_against_export(struct gate_pool *g, const char *folder,
     free(line);
     fclose(file);
     if (!status && !out->rows) status = fail(STATUS_ARGUMENT, "%s: no row to compare", path);
-    for (int i = 0; i < out->rows; i++) out->count[out->row[i].verdict]++;
+    gate_count(out);
     return status;
 }

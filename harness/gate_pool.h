@@ -15,8 +15,6 @@ enum status gate_pool_open(struct gate_pool *pool, const char *device);
 void gate_pool_close(struct gate_pool *pool);
 /* A timer over the pool, for gate_compare. */
 struct gate_timer gate_pool_timer(struct gate_pool *pool);
-/* One request and its answer; a worker that died is started anew and the request failed. */
-enum status gate_pool_ask(struct gate_pool *pool, json_t *request, json_t **reply);
 
 /* Compares this tree with an export of the same device (results/<device>/, bench.csv): each stored
  * point is measured anew, and is slower where its interval lies beyond the stored one's by more

@@ -1,5 +1,6 @@
 #include "harness/pool.h"
 #include "runtime/clock.h"
+#include "runtime/json_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -134,6 +135,21 @@ void pool_close(struct pool *pool) {
     if (pool->standby.pid) dismiss(&pool->standby, SIGKILL);
     free(pool->open_request);
     *pool = (struct pool){0};
+}
+
+enum status pool_ask(struct pool *pool, int worker, json_t *request, double seconds,
+                     json_t **reply) {
+    int who = -1;
+    void *job;
+    *reply = NULL;
+    TRY(pool_send(pool, worker, request, NULL, seconds));
+    while (who < 0) TRY(pool_wait(pool, 1, &who, reply, &job));
+    if (json_is_true(json_object_get(*reply, "ok"))) return STATUS_OK;
+    enum status status = status_parse(json_text(*reply, "status"));
+    fail(status, "%s", json_text(*reply, "message"));
+    json_decref(*reply);
+    *reply = NULL;
+    return status;
 }
 
 /* A worker with a device opens it before its first request; the answer is read with that one's. */

@@ -48,6 +48,11 @@ enum status pool_send(struct pool *pool, int worker, json_t *request, void *job,
  * The caller owns *reply. */
 enum status pool_wait(struct pool *pool, double seconds, int *worker, json_t **reply, void **job);
 
+/* Sends a request and waits for its answer, while no other worker is busy. A failed request's
+ * status and sentence become the function's own, and *reply NULL. */
+enum status pool_ask(struct pool *pool, int worker, json_t *request, double seconds,
+                     json_t **reply);
+
 /* Frames, for both ends. STATUS_CRASH when the other end is gone. */
 enum status frame_write(int fd, const json_t *json);
 enum status frame_read(int fd, json_t **out);

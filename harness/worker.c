@@ -25,6 +25,14 @@ struct state {
     char metrics[2048];
 };
 
+char *worker_open_request(uint64_t seed, bool baseline) {
+    json_t *open = json_pack("{s:s, s:I, s:b}", "op", "open", "seed", (json_int_t)seed, "baseline",
+                             (int)baseline);
+    char *text = json_dumps(open, JSON_COMPACT);
+    json_decref(open);
+    return text;
+}
+
 json_t *limits_to_json(const struct limits *l) {
     return json_pack("[i, i, f, f, b]", l->min_samples, l->max_samples, l->share, l->max_seconds,
                      (int)l->race);

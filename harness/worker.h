@@ -15,6 +15,9 @@
 /* The exit code of the process. */
 int worker_main(void);
 
+/* What a pool opens its workers with; the caller frees it. baseline: with PyTorch, once it is
+ * needed. */
+char *worker_open_request(uint64_t seed, bool baseline);
 json_t *limits_to_json(const struct limits *limits);
 json_t *info_to_json(const struct device_info *info);
 void info_from_json(const json_t *json, struct device_info *out);
