@@ -74,8 +74,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->device = arg;
         break;
     case 't':
-        o->dtype = dtype_parse(arg);
-        if (o->dtype > DTYPE_F32) argp_error(state, "dtype '%s' is none of fp16, bf16, fp32", arg);
+        o->dtype = cli_dtype(state, arg);
         break;
     case KEY_POLICY:
         if (o->policies == MAX_POLICIES) argp_error(state, "at most %d policies", MAX_POLICIES);

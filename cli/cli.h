@@ -3,7 +3,7 @@
 #ifndef FASTINFER_CLI_H
 #define FASTINFER_CLI_H
 
-#include "runtime/status.h"
+#include "runtime/kernel.h"
 
 #define FASTINFER_VERSION "0.1.0"
 
@@ -20,6 +20,9 @@ int cli_config(int argc, char **argv);
 struct argp_state;
 /* A whole number from least to most; else the usage error that argp_error() makes of it. */
 long long cli_number(struct argp_state *state, const char *text, long long least, long long most);
+/* "sm_75" or "75", and "fp16": else a usage error. */
+int cli_arch(struct argp_state *state, const char *text);
+enum dtype cli_dtype(struct argp_state *state, const char *text);
 /* Prints "fastinfer: " and the recorded sentence, and gives the exit code of the status. */
 int cli_error(enum status status);
 /* "BENCH": an argp name such that usage reads "fastinfer bench ...". */

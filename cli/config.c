@@ -27,19 +27,15 @@ struct arguments {
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct arguments *a = state->input;
-    char *end;
     switch (key) {
     case KEY_DEVICE:
         a->device = arg;
         break;
     case KEY_ARCH:
-        a->arch = (int)strtol(arg + (strncmp(arg, "sm_", 3) ? 0 : 3), &end, 10);
-        if (*end || a->arch < 50 || a->arch > 999)
-            argp_error(state, "'%s' is no architecture; sm_75 was expected", arg);
+        a->arch = cli_arch(state, arg);
         break;
     case 't':
-        a->dtype = dtype_parse(arg);
-        if (a->dtype > DTYPE_F32) argp_error(state, "dtype '%s' is none of fp16, bf16, fp32", arg);
+        a->dtype = cli_dtype(state, arg);
         break;
     case KEY_PROBLEM:
         a->problem = arg;

@@ -47,6 +47,20 @@ long long cli_number(struct argp_state *state, const char *text, long long least
     return value;
 }
 
+int cli_arch(struct argp_state *state, const char *text) {
+    char *end;
+    long arch = strtol(text + (strncmp(text, "sm_", 3) ? 0 : 3), &end, 10);
+    if (*end || arch < 50 || arch > 999)
+        argp_error(state, "'%s' is no architecture; sm_75 was expected", text);
+    return (int)arch;
+}
+
+enum dtype cli_dtype(struct argp_state *state, const char *text) {
+    enum dtype dtype = dtype_parse(text);
+    if (dtype > DTYPE_F32) argp_error(state, "dtype '%s' is none of fp16, bf16, fp32", text);
+    return dtype;
+}
+
 static void usage(FILE *out) {
     fprintf(out,
             "fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n",

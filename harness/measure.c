@@ -32,6 +32,11 @@ int measure_sets(const struct kernel *kernel, const struct problem *problem,
     return sets < 2 ? 2 : sets > COLD_SETS ? COLD_SETS : (int)sets;
 }
 
+enum status variant_enqueue(void *context, int set, int weight_set) {
+    const struct variant_call *call = context;
+    return subject_launch(call->subject, call->variant, set, weight_set);
+}
+
 /* Launch counts come in steps, so that few counts of empty kernels need measuring. */
 static int round_launches(double wanted, int most) {
     static const int steps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};

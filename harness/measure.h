@@ -47,6 +47,13 @@ struct contender {
     double wall_ns;       /* from call to call when nobody waits in between */
 };
 
+/* A variant as a contender: its context, and its enqueue. */
+struct variant_call {
+    struct subject *subject;
+    const struct variant *variant;
+};
+enum status variant_enqueue(void *call, int set, int weight_set);
+
 /* Spans of empty kernels, by launch kind and count, measured once a device. */
 struct empties {
     double ns[2][MAX_LAUNCHES + 1]; /* 0: not measured yet */

@@ -9,16 +9,6 @@
 #include "kernels/registry.h"
 #include "runtime/json_text.h"
 
-struct call {
-    struct subject *subject;
-    const struct variant *variant;
-};
-
-static enum status enqueue(void *context, int set, int weight_set) {
-    const struct call *call = context;
-    return subject_launch(call->subject, call->variant, set, weight_set);
-}
-
 /* Comparisons of a cell come in a row: code that was right on its buffers need not be verified for
  * each. */
 enum { KNOWN = 4 };
@@ -48,13 +38,13 @@ static enum status take_round(struct session *s, struct subject *subject, struct
     enum { SAMPLED = 2 };
     static const char *const which[] = {"the base's variant", "this tree's variant"};
     struct variant variant[2];
-    struct call call[2] = {{subject, &variant[0]}, {subject, &variant[1]}};
+    struct variant_call call[2] = {{subject, &variant[0]}, {subject, &variant[1]}};
     enum status status = STATUS_OK;
     memset(variant, 0, sizeof variant);
     for (int i = 0; i < 2 && !status; i++) {
         int k = (i + round) % 2;
         c[k] = (struct contender){.subject = subject,
-                                  .enqueue = enqueue,
+                                  .enqueue = variant_enqueue,
                                   .context = &call[k],
                                   .kernels = 1,
                                   .launches = *launches};

@@ -206,15 +206,6 @@ enum status session_subject(struct session *s, const struct kernel *kernel,
     return STATUS_OK;
 }
 
-struct call { /* a variant as a contender */
-    struct subject *subject;
-    const struct variant *variant;
-};
-static enum status enqueue_variant(void *context, int set, int weight_set) {
-    const struct call *call = context;
-    return subject_launch(call->subject, call->variant, set, weight_set);
-}
-
 /* A variant on the odd problem first, then on the one that will be timed. */
 static enum status verify_both(struct session *s, struct subject *timed,
                                const struct variant *variant, struct record *r) {
@@ -282,10 +273,10 @@ enum status session_evaluate(struct session *s, const struct kernel *kernel,
     double verified = clock_seconds();
     r->seconds_compiling = opened - start, r->seconds_verifying = verified - opened;
     if (!status) {
-        struct call call = {s->timed, &variant};
+        struct variant_call call = {s->timed, &variant};
         struct watch watch = {s, disturbed};
         struct contender c = {
-            .subject = s->timed, .enqueue = enqueue_variant, .context = &call, .kernels = 1};
+            .subject = s->timed, .enqueue = variant_enqueue, .context = &call, .kernels = 1};
         status = measure_contest(policy, &c, 1, limits, &watch, &s->empties);
         if (!status) take_contender(r, &c);
         measure_free(&c, 1);
@@ -453,7 +444,7 @@ static enum status verify_baseline(struct session *s, const char *formula,
 
 struct arena { /* what a contest holds while it runs */
     struct variant variant[MAX_CONTEST];
-    struct call call[MAX_CONTEST];
+    struct variant_call call[MAX_CONTEST];
     struct baseline_context *baseline[MAX_BASELINES];
     struct contender contender[MAX_CONTEST + MAX_BASELINES];
     int record_of[MAX_CONTEST + MAX_BASELINES];
@@ -486,10 +477,10 @@ static enum status add_point(struct session *s, const struct contest *contest, i
         keep_failure(r, status);
         return still_alive(s);
     }
-    a->call[i] = (struct call){subject, &a->variant[i]};
+    a->call[i] = (struct variant_call){subject, &a->variant[i]};
     a->record_of[a->count] = record;
     a->contender[a->count++] = (struct contender){
-        .subject = subject, .enqueue = enqueue_variant, .context = &a->call[i], .kernels = 1};
+        .subject = subject, .enqueue = variant_enqueue, .context = &a->call[i], .kernels = 1};
     return STATUS_OK;
 }
 
