@@ -18,11 +18,6 @@ struct comparison {
     struct pairing first, second;
 };
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Upper 95% bound of a share: exact where nothing was seen (rule of three), Wilson's else. */
 static double upper_bound(int seen, int n) {
     if (!n) return 1;
@@ -51,7 +46,7 @@ static void derive(const struct comparison *c, int count, struct gate_rules *rul
         if (c[i].planted) continue;
         off[n++] = fabs(stats_ratio(c[i].second.r, c[i].second.rounds, 0).ratio - 1);
     }
-    qsort(off, (size_t)n, sizeof *off, compare_doubles);
+    stats_sort(off, n);
     out->comparisons = n;
     out->noise_median = n ? off[n / 2] : 0, out->noise_95 = n ? off[n * 95 / 100] : 0;
     double beyond = n ? off[n - 1 - n / 200] : 0; /* all but the half percent furthest off */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "harness/stats.h"
 #include "runtime/clock.h"
 #include "runtime/json_text.h"
 
@@ -247,18 +248,13 @@ enum status replay_load(const char *path, struct replay_space *out) {
 
 /* --- spaces ----------------------------------------------------------------------------------- */
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The times that worked, ascending, and how many they are. The caller frees *out. */
 static enum status sorted_times(const struct replay_space *space, double **out, int *count) {
     *out = malloc((size_t)space->search.points * sizeof **out), *count = 0;
     if (!*out) return fail(STATUS_SYSTEM, "%s: out of memory", space->name);
     for (int p = 0; p < space->search.points; p++)
         if (isfinite(space->ms[p])) (*out)[(*count)++] = space->ms[p];
-    qsort(*out, (size_t)*count, sizeof **out, compare_doubles);
+    stats_sort(*out, *count);
     return STATUS_OK;
 }
 

@@ -9,6 +9,8 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+void stats_sort(double *values, int n) { qsort(values, (size_t)n, sizeof *values, compare); }
+
 static double middle(const double *sorted, int n) {
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
@@ -32,7 +34,7 @@ struct summary stats_summarise(const double *samples, int n, double resolution) 
     if (n < 1) return s;
     double *sorted = malloc((size_t)n * sizeof *sorted);
     memcpy(sorted, samples, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, compare);
+    stats_sort(sorted, n);
     s.median = middle(sorted, n), s.min = sorted[0], s.max = sorted[n - 1];
     int low, high;
     stats_median_ranks(n, &low, &high);
@@ -40,7 +42,7 @@ struct summary stats_summarise(const double *samples, int n, double resolution) 
     if (s.low > s.median - resolution / 2) s.low = s.median - resolution / 2;
     if (s.high < s.median + resolution / 2) s.high = s.median + resolution / 2;
     for (int i = 0; i < n; i++) sorted[i] = fabs(sorted[i] - s.median);
-    qsort(sorted, (size_t)n, sizeof *sorted, compare);
+    stats_sort(sorted, n);
     s.mad = middle(sorted, n);
     free(sorted);
     return s;

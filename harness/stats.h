@@ -2,6 +2,9 @@
 #ifndef FASTINFER_STATS_H
 #define FASTINFER_STATS_H
 
+/* Ascending, in place. */
+void stats_sort(double *values, int n);
+
 struct summary {
     int count;
     double median, mad; /* mad: median absolute deviation from the median */

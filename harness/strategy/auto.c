@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/stats.h"
 #include "harness/strategy/model.h"
 
 enum {
@@ -96,11 +97,6 @@ static void close_auto(struct search *search) {
 
 /* --- what is known ---------------------------------------------------------------------------- */
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int compare_times(const void *a, const void *b, void *times) {
     const double *ns = times;
     int x = *(const int *)a, y = *(const int *)b;
@@ -114,7 +110,7 @@ static void standardise(struct search *search) {
     int n = a->held_count;
     double sum = 0, squares = 0;
     for (int i = 0; i < n; i++) a->sorted[i] = a->y[i] = log(search->ns[a->held[i]]);
-    qsort(a->sorted, (size_t)n, sizeof *a->sorted, compare_doubles);
+    stats_sort(a->sorted, n);
     double high = a->sorted[(int)(search->parameter[CLIP] * (n - 1))], width = high - a->sorted[0];
     for (int i = 0; i < n; i++) {
         double over = a->y[i] - high;
