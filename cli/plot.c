@@ -1,19 +1,13 @@
 /* plot.c - fastinfer plot: a device's bench.csv, and gnuplot over it. */
 #include <argp.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <glob.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/export.h"
-
-extern char **environ;
+#include "cli/gnuplot.h"
 
 enum { KEY_DB = 256, KEY_OUT, KEY_DEVICE, KEY_SCRIPTS };
 static const struct argp_option options[] = {
@@ -53,49 +47,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-static void find_scripts(struct arguments *a) {
-    const char *root = getenv("FASTINFER_ROOT");
-    if (a->scripts[0]) return;
-    if (root && *root)
-        snprintf(a->scripts, sizeof a->scripts, "%s/plots", root);
-    else if (!access("plots/style.gp", R_OK))
-        snprintf(a->scripts, sizeof a->scripts, "plots");
-    else
-        snprintf(a->scripts, sizeof a->scripts, "%s/plots", FASTINFER_ROOT);
-}
-
-/* gnuplot's exit code, with the first line it printed; -1 where it could not be started. */
-static int run_gnuplot(const char *script, const char *csv, const char *out, char *line,
-                       size_t bytes) {
-    char set[2400], log[] = "/tmp/fastinfer-plot-XXXXXX";
-    int state = -1, fd = mkstemp(log);
-    pid_t child;
-    posix_spawn_file_actions_t actions;
-    snprintf(set, sizeof set, "csv='%s'; out='%s'", csv, out);
-    const char *argv[] = {"gnuplot", "-e", set, script, NULL};
-    posix_spawn_file_actions_init(&actions);
-    if (fd >= 0) {
-        posix_spawn_file_actions_adddup2(&actions, fd, 1);
-        posix_spawn_file_actions_adddup2(&actions, fd, 2);
-    }
-    int error =
-        posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    while (!error && waitpid(child, &state, 0) < 0 && errno == EINTR) {
-    }
-    line[0] = 0;
-    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
-    if (file) {
-        rewind(file);
-        while (!line[0] && fgets(line, (int)bytes, file)) line[strcspn(line, "\n")] = 0;
-        fclose(file);
-    }
-    unlink(log);
-    return error ? -1 : WIFEXITED(state) ? WEXITSTATUS(state) : 128;
-}
-
-enum { NOTHING_TO_DRAW = 3 }; /* the scripts' exit code for a good file without their data */
-
 static enum status draw(const struct arguments *a, const char *folder) {
     char pattern[1100], csv[1200], line[512];
     glob_t found;
@@ -108,13 +59,12 @@ static enum status draw(const struct arguments *a, const char *folder) {
     for (size_t i = 0; i < found.gl_pathc && !status; i++) {
         const char *name = strrchr(found.gl_pathv[i], '/') + 1;
         if (!strcmp(name, "style.gp") || !strcmp(name, "convergence.gp")) continue;
-        int code = run_gnuplot(found.gl_pathv[i], csv, folder, line, sizeof line);
+        int code = gnuplot_run(found.gl_pathv[i], csv, folder, line, sizeof line);
         if (code == -1) {
-            fprintf(stderr, "fastinfer: no pictures: gnuplot is not installed "
-                            "(apt-get install gnuplot-nox)\n");
+            fprintf(stderr, "fastinfer: no pictures: " GNUPLOT_MISSING "\n");
             break;
         }
-        if (code == NOTHING_TO_DRAW)
+        if (code == GNUPLOT_NOTHING)
             fprintf(stderr, "fastinfer: no picture of %.*s: %s\n", (int)strcspn(name, "."), name,
                     line);
         else if (code)
@@ -156,7 +106,7 @@ int cli_plot(int argc, char **argv) {
     argv[0] = cli_name("plot");
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    find_scripts(&a);
+    if (!a.scripts[0]) gnuplot_scripts(a.scripts, sizeof a.scripts);
     enum status status = store_open_readonly(a.db, &plotting.store);
     if (!status)
         status =

@@ -2,18 +2,15 @@
 #include <argp.h>
 #include <errno.h>
 #include <jansson.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/gnuplot.h"
 #include "harness/replay.h"
-
-extern char **environ;
 
 enum { MAX_SETTINGS = 64, MAX_CHOSEN = 32 };
 enum { KEY_STRATEGY = 256, KEY_REPEATS, KEY_SEED, KEY_BUDGET, KEY_JSON, KEY_PLOT, KEY_SET };
@@ -116,31 +113,16 @@ static enum status open_curves(const char *folder, char *path, size_t bytes, FIL
 }
 
 static enum status draw(const char *csv, const char *folder) {
-    const char *root = getenv("FASTINFER_ROOT");
-    char script[1100], set[2400];
-    int state = -1;
-    pid_t child;
-    if ((!root || !*root) && access("plots/convergence.gp", R_OK)) root = FASTINFER_ROOT;
-    snprintf(script, sizeof script, "%s%splots/convergence.gp", root ? root : "",
-             root && *root ? "/" : "");
-    snprintf(set, sizeof set, "csv='%s'; out='%s'", csv, folder);
-    const char *argv[] = {"gnuplot", "-e", set, script, NULL};
-    fflush(stdout);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, 2, 1); /* stdout may be JSON */
-    int error =
-        posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (error) {
-        fprintf(stderr, "fastinfer: no picture: gnuplot is not installed "
-                        "(apt-get install gnuplot-nox)\n");
-        return STATUS_OK;
-    }
-    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
-    }
-    if (state) return fail(STATUS_SYSTEM, "%s failed on %s", script, csv);
-    fprintf(stderr, "%s/convergence.svg, .png\n", folder);
+    char scripts[1024], script[1100], line[512];
+    gnuplot_scripts(scripts, sizeof scripts);
+    snprintf(script, sizeof script, "%s/convergence.gp", scripts);
+    int code = gnuplot_run(script, csv, folder, line, sizeof line);
+    if (code == -1)
+        fprintf(stderr, "fastinfer: no picture: " GNUPLOT_MISSING "\n");
+    else if (code)
+        return fail(STATUS_SYSTEM, "%s failed on %s: %s", script, csv, line);
+    else
+        fprintf(stderr, "%s/convergence.svg, .png\n", folder);
     return STATUS_OK;
 }
 

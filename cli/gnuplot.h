@@ -1,0 +1,16 @@
+/* gnuplot.h - runs a script of plots/ over a CSV. */
+#ifndef FASTINFER_GNUPLOT_H
+#define FASTINFER_GNUPLOT_H
+
+#include <stddef.h>
+
+#define GNUPLOT_MISSING "gnuplot is not installed (apt-get install gnuplot-nox)"
+enum { GNUPLOT_NOTHING = 3 }; /* the scripts' exit code for a good file without their data */
+
+/* The folder of the scripts: $FASTINFER_ROOT's, else that of the working directory, else the source
+ * tree's. */
+void gnuplot_scripts(char *out, size_t bytes);
+/* gnuplot's exit code, with the first line it printed; -1 where it could not be started. */
+int gnuplot_run(const char *script, const char *csv, const char *out, char *line, size_t bytes);
+
+#endif
