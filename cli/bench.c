@@ -162,11 +162,11 @@ static void summarise(const struct arguments *a, const struct bench_outcome *out
             "\n%d problems under a policy; %d points timed, %d failed; %d different machine codes "
             "or sources compiled\n"
             "%.0f s, of which the device's workers spent %.0f%% %s (%.0f s); compiling took %.0f s "
-            "over all cores\n",
+            "over all cores; isolation in worker processes cost %.1f%%\n",
             out->cells, out->points, out->failed, out->distinct, out->wall_s, 100 * out->busy_share,
             out->device.kind == DEVICE_CPU ? "compiling, verifying and measuring"
                                            : "verifying and measuring",
-            out->measure_s, out->compile_s);
+            out->measure_s, out->compile_s, 100 * out->isolation_share);
     if (out->quarantined)
         fprintf(stderr,
                 "%d point%s passed over: a worker died of it before (--retry tries again)\n",

@@ -99,7 +99,7 @@ static enum status measure(const struct device_info *info, struct store *store,
     gethostname(environment.host, sizeof environment.host - 1);
     TRY(store_begin_run(store, &environment, &run));
     TRY(store_ceilings(store, run, out));
-    return store_end_run(store, run, 0, 0, 0, "ok");
+    return store_end_run(store, run, &(struct run_seconds){0}, "ok");
 }
 
 static void show(const struct device_info *info, const struct arguments *a, struct store *store) {

@@ -180,6 +180,7 @@ static enum status write_environment(struct store *store, const char *folder, co
         "SELECT run.id AS run, d.name AS device, d.slug AS device_slug, d.kind AS device_kind, "
         "d.arch, d.facts, driver, compiler, baseline, commit_id AS \"commit\", dirty, "
         "started, ended, outcome, command, seed, wall_seconds, compile_seconds, measure_seconds, "
+        "isolation_seconds, "
         "copy_gbps, read_gbps, copy_bytes, launch_ns, graph_node_ns, sqlite_version() AS sqlite, "
         "(SELECT COUNT(*) FROM measurement m WHERE m.run_id = run.id) AS measurements "
         "FROM run JOIN device d ON d.id = device_id WHERE d.slug = ? AND EXISTS (SELECT 1 FROM "

@@ -39,6 +39,7 @@ struct job {
     struct cell *cell;
     int first, count; /* of the group's points, or the point's index in `first` */
     int arch;         /* of a compilation */
+    bool prompt;      /* sent as soon as the worker was free: what it waited is isolation's cost */
 };
 
 struct bench {
@@ -55,7 +56,8 @@ struct bench {
     int facts_arch;
     int device_workers;
     int total, done;
-    int first_cell; /* all cells before it are finished */
+    int first_cell;            /* all cells before it are finished */
+    bool starved[MAX_WORKERS]; /* there was nothing for it to do when it was last free */
     char doing[160], best[160];
 };
 
@@ -95,6 +97,7 @@ static enum status send(struct bench *b, int worker, json_t *request, struct job
                         double seconds) {
     struct job *copy = malloc(sizeof *copy);
     *copy = job;
+    copy->prompt = !b->starved[worker];
     return pool_send(&b->pool, worker, request, copy, seconds);
 }
 
@@ -108,7 +111,8 @@ static enum status send_compile(struct bench *b, int worker, struct group *g, in
     json_object_set_new(request, "points", points);
     json_object_set_new(request, "arch", json_integer(arch));
     json_object_set_new(request, "check", json_boolean(*sent == 0 && arch == b->arch));
-    struct job job = {JOB_COMPILE, g, NULL, *sent, count, arch};
+    struct job job = {
+        .kind = JOB_COMPILE, .group = g, .first = *sent, .count = count, .arch = arch};
     *sent += count;
     return send(b, worker, request, job, 300);
 }
@@ -125,7 +129,9 @@ static enum status send_evaluate(struct bench *b, int worker, struct cell *c, in
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
     json_object_set_new(request, "point", point_json(c->group->kernel, &c->group->point[point]));
     json_object_set_new(request, "limits", limits_to_json(&limits));
-    return send(b, worker, request, (struct job){JOB_EVALUATE, c->group, c, point, 1, 0},
+    return send(b, worker, request,
+                (struct job){
+                    .kind = JOB_EVALUATE, .group = c->group, .cell = c, .first = point, .count = 1},
                 time_limit(b, c));
 }
 
@@ -163,7 +169,8 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
     json_object_set_new(request, "energy", json_boolean(b->options->energy));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->contest_sent = true;
-    return send(b, worker, request, (struct job){JOB_CONTEST, c->group, c, 0, 0, 0}, 120);
+    return send(b, worker, request, (struct job){.kind = JOB_CONTEST, .group = c->group, .cell = c},
+                120);
 }
 
 /* --- what a point's turn is
@@ -416,6 +423,8 @@ static enum status take_contest(struct bench *b, const struct job *job, const js
 }
 
 static enum status take(struct bench *b, const struct job *job, const json_t *reply) {
+    if (job->prompt && job->kind != JOB_COMPILE)
+        b->out->isolation_s += json_number_value(json_object_get(reply, "waited_s"));
     if (job->kind == JOB_COMPILE) return take_compiled(b, job, reply);
     if (job->kind == JOB_EVALUATE) return take_evaluated(b, job, reply);
     return take_contest(b, job, reply);
@@ -433,7 +442,10 @@ static int busy_workers(const struct bench *b) {
 static enum status work(struct bench *b) {
     for (;;) {
         for (int i = 0; i < b->pool.count && !interrupted; i++)
-            if (!b->pool.worker[i].busy) TRY(feed(b, i));
+            if (!b->pool.worker[i].busy) {
+                TRY(feed(b, i));
+                b->starved[i] = !b->pool.worker[i].busy;
+            }
         if (!busy_workers(b)) return STATUS_OK;
         progress_show(&b->progress, b->doing, b->done, b->total, b->best, false);
         int worker;
@@ -633,15 +645,19 @@ enum status bench_run(const struct bench_options *options, struct store *store,
     }
     progress_clear(&b.progress);
     out->wall_s = clock_seconds() - start;
-    if (b.device_workers)
-        out->busy_share =
-            (out->measure_s + (b.arch ? 0 : out->compile_s)) / (out->wall_s * b.device_workers);
+    if (b.device_workers) {
+        double workers_s = out->wall_s * b.device_workers;
+        out->busy_share = (out->measure_s + (b.arch ? 0 : out->compile_s)) / workers_s;
+        out->isolation_share = out->isolation_s / workers_s;
+    }
     out->interrupted = interrupted != 0;
     count_distinct(&b);
     if (b.run) {
         char reason[2048];
+        struct run_seconds seconds = {out->wall_s, out->compile_s, out->measure_s,
+                                      out->isolation_s};
         snprintf(reason, sizeof reason, "%s", fail_message());
-        enum status ended = store_end_run(store, b.run, out->wall_s, out->compile_s, out->measure_s,
+        enum status ended = store_end_run(store, b.run, &seconds,
                                           status        ? reason
                                           : interrupted ? "interrupted"
                                                         : "ok");

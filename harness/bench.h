@@ -37,8 +37,10 @@ struct bench_outcome {
     int quarantined;                     /* points passed over: they killed a worker before */
     int cells, points, distinct, failed; /* distinct: machine codes among the points */
     double wall_s, compile_s;            /* compiling, added up over all cores */
-    double measure_s;  /* verifying and measuring, added up over the device's workers */
-    double busy_share; /* of the wall time of the device's workers, in what they are for */
+    double measure_s;       /* verifying and measuring, added up over the device's workers */
+    double isolation_s;     /* the device's workers waited for the parent though there was work */
+    double busy_share;      /* of the wall time of the device's workers, in what they are for */
+    double isolation_share; /* of the same */
     bool interrupted;
 };
 

@@ -40,7 +40,8 @@ static enum status in_transaction(struct store *s, enum status status) {
 }
 
 /* Step i takes a database from version i to i + 1. */
-static const char *const migrations[STORE_VERSION] = {"harness/schema.sql", "harness/schema_2.sql"};
+static const char *const migrations[STORE_VERSION] = {"harness/schema.sql", "harness/schema_2.sql",
+                                                      "harness/schema_3.sql"};
 
 /* The first column of the first row of a query that needs no parameters. */
 static enum status ask(struct store *s, const char *sql, char *out, size_t bytes) {
@@ -240,14 +241,14 @@ enum status store_begin_run(struct store *s, const struct environment *e, int64_
                INTEGER(e->seed));
 }
 
-enum status store_end_run(struct store *s, int64_t run, double wall_seconds,
-                          double seconds_compiling, double seconds_measuring,
+enum status store_end_run(struct store *s, int64_t run, const struct run_seconds *seconds,
                           const char *how_it_ended) {
     return RUN(s,
                "UPDATE run SET ended = strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), outcome = ?, "
-               "wall_seconds = ?, compile_seconds = ?, measure_seconds = ? WHERE id = ?",
-               NULL, TEXT(how_it_ended), REAL(wall_seconds), REAL(seconds_compiling),
-               REAL(seconds_measuring), INTEGER(run));
+               "wall_seconds = ?, compile_seconds = ?, measure_seconds = ?, isolation_seconds = ? "
+               "WHERE id = ?",
+               NULL, TEXT(how_it_ended), REAL(seconds->wall), REAL(seconds->compiling),
+               REAL(seconds->measuring), REAL(seconds->isolation), INTEGER(run));
 }
 
 enum status store_ceilings(struct store *s, int64_t run, const struct ceilings *c) {

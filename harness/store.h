@@ -11,7 +11,7 @@
 #include "harness/record.h"
 #include "harness/session.h"
 
-enum { STORE_VERSION = 2 };
+enum { STORE_VERSION = 3 };
 
 struct store;
 
@@ -31,8 +31,11 @@ void store_close(struct store *store);
 
 enum status store_begin_run(struct store *store, const struct environment *environment,
                             int64_t *run);
-enum status store_end_run(struct store *store, int64_t run, double wall_seconds,
-                          double seconds_compiling, double seconds_measuring,
+struct run_seconds {
+    double wall, compiling, measuring; /* the last two added up over cores and workers */
+    double isolation; /* the device's workers waited for the parent though there was work */
+};
+enum status store_end_run(struct store *store, int64_t run, const struct run_seconds *seconds,
                           const char *how_it_ended);
 enum status store_ceilings(struct store *store, int64_t run, const struct ceilings *ceilings);
 /* Adds a record. contest: 0 for a scan, else a number from store_new_contest(). */

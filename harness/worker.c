@@ -10,6 +10,7 @@
 #include "harness/session.h"
 #include "kernels/registry.h"
 #include "runtime/cuda_api.h"
+#include "runtime/clock.h"
 #include "runtime/json_text.h"
 
 enum { CHANNEL = 3 };
@@ -287,8 +288,8 @@ int worker_main(void) {
     struct state w = {0};
     json_t *request;
     signal(SIGINT, SIG_IGN); /* the parent finishes the point, then closes the channel */
-    while (!frame_read(CHANNEL, &request)) {
-        json_t *reply = json_object();
+    for (double idle = clock_seconds(); !frame_read(CHANNEL, &request); idle = clock_seconds()) {
+        json_t *reply = json_pack("{s:f}", "waited_s", clock_seconds() - idle);
         enum status status = serve(&w, request, reply);
         const char *op = json_text(request, "op");
         bool silent = !strcmp(op, "open") || !strcmp(op, "warm");

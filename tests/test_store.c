@@ -238,7 +238,7 @@ static void a_run_ends_and_has_ceilings(void **state) {
                               .copy_bytes = INT64_C(1) << 30};
     assert_false(store_get_ceilings(store, "nvidia-h200", &out));
     good(store_ceilings(store, run, &c));
-    good(store_end_run(store, run, 10, 4, 5, "ok"));
+    good(store_end_run(store, run, &(struct run_seconds){10, 4, 5, 0.1}, "ok"));
     assert_true(store_get_ceilings(store, "nvidia-h200", &out));
     assert_memory_equal(&out, &c, sizeof c);
     assert_false(store_get_ceilings(store, "cpu", &out));
@@ -580,7 +580,7 @@ static void newer_versions_are_refused(void **state) {
     assert_non_null(strstr(fail_message(), "99"));
     about(path_of("newer.db"), "PRAGMA user_version", 99);
     /* one that is not in WAL mode stays so */
-    execute(path_of("newer2.db"), "CREATE TABLE t (x); PRAGMA user_version = 3");
+    execute(path_of("newer2.db"), "CREATE TABLE t (x); PRAGMA user_version = 99");
     refused_and_unchanged(path_of("newer2.db"), "newer");
     struct store *store = NULL;
     refused(store_open_readonly(path_of("newer.db"), &store), "newer");
