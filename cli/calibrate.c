@@ -81,7 +81,8 @@ static enum status calibrate_into(const struct arguments *a, const json_t *snaps
     int repeats = a->repeats ? a->repeats : cells ? (999 + cells) / cells : 1;
     TRY(gate_pool_open(&pool, a->snapshot.device));
     pool.progress = show_progress;
-    enum status status = calibrate(&pool, snapshot, repeats, a->seconds, a->seed, &c);
+    struct gate_timer timer = gate_pool_timer(&pool);
+    enum status status = calibrate(&timer, snapshot, repeats, a->seconds, a->seed, &c);
     gate_pool_close(&pool);
     if (isatty(2)) fprintf(stderr, "\r\033[K");
     if (status) return status;
@@ -99,7 +100,9 @@ static enum status calibrate_into(const struct arguments *a, const json_t *snaps
              json_string_value(json_object_get(snapshot, "device")));
     mkdir(a->out, 0777), mkdir(path, 0777);
     strncat(path, "/calibration.json", sizeof path - strlen(path) - 1);
-    TRY(calibration_write(&c, snapshot, path));
+    status = calibration_write(&c, snapshot, path);
+    json_decref(c.by_cell);
+    if (status) return status;
     printf("%s\n", path);
     return STATUS_OK;
 }

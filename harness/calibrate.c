@@ -15,7 +15,7 @@ enum { RUNS = 2000, SUSPECTS = 8 };
 
 struct comparison {
     bool planted;
-    struct pairing first, second;
+    struct pairing first, later; /* later: no rounds where the first ones had no doubt */
 };
 
 /* Upper 95% bound of a share: exact where nothing was seen (rule of three), Wilson's else. */
@@ -26,40 +26,68 @@ static double upper_bound(int seen, int n) {
     return fmin(1, (p + z * z / (2 * n) + z * sqrt(p * (1 - p) / n + z * z / (4.0 * n * n))) / d);
 }
 
-static enum status compare_once(struct gate_pool *g, const struct gate_rules *rules,
+/* As the gate goes on, but for one thing: that it is slower ends it only where it was planted. */
+static bool is_decided(const struct comparison *c, const struct gate_rules *rules) {
+    const struct pairing *p = &c->later;
+    double alpha = rules->alpha / GATE_LOOKS / (2 * SUSPECTS);
+    if (c->planted) return stats_beyond(p->r, p->rounds, rules->margin, 1) < alpha;
+    return gate_first(p, rules) == GATE_SAME;
+}
+
+static enum status compare_once(const struct gate_timer *timer, const struct gate_rules *rules,
                                 const json_t *cell, struct comparison *out) {
-    struct gate_timer timer = gate_pool_timer(g);
-    g->planted = out->planted;
-    enum status status = timer.run(g, cell, cell, rules->first_rounds, &out->first);
-    if (!status) status = timer.run(g, cell, cell, rules->second_rounds, &out->second);
-    g->planted = false;
+    struct pairing more;
+    *timer->planted = out->planted;
+    enum status status = timer->run(timer->context, cell, cell, rules->first_rounds, &out->first);
+    bool decided = !status && gate_first(&out->first, rules) == GATE_SAME;
+    for (int look = 0; look < GATE_LOOKS && !decided && !status; look++) {
+        status = timer->run(timer->context, cell, cell, rules->look_rounds[look], &more);
+        if (status) break;
+        pairing_extend(&out->later, &more);
+        decided = is_decided(out, rules);
+    }
+    *timer->planted = false;
     return status;
 }
 
-/* The noise that A/A shows, and the rules that follow: margin well beyond the largest ratio seen
- * of identical code, same twice as far. */
-static void derive(const struct comparison *c, int count, struct gate_rules *rules,
-                   struct calibration *out) {
-    double *off = malloc(((size_t)count + 1) * sizeof *off);
+/* How far off identical code came out, after all rounds that it was given. */
+static double off(const struct comparison *c) {
+    const struct pairing *p = c->later.rounds ? &c->later : &c->first;
+    return fabs(stats_ratio(p->r, p->rounds, 0).ratio - 1);
+}
+
+static void summarise_noise(const struct comparison *c, int count, struct calibration *out) {
+    double *noise = calloc((size_t)count + 1, sizeof *noise);
     int n = 0;
-    for (int i = 0; i < count; i++) {
-        if (c[i].planted) continue;
-        off[n++] = fabs(stats_ratio(c[i].second.r, c[i].second.rounds, 0).ratio - 1);
-    }
-    stats_sort(off, n);
+    for (int i = 0; i < count; i++)
+        if (!c[i].planted) noise[n++] = off(&c[i]);
+    stats_sort(noise, n);
     out->comparisons = n;
-    out->noise_median = n ? off[n / 2] : 0, out->noise_95 = n ? off[n * 95 / 100] : 0;
-    double beyond = n ? off[n - 1 - n / 200] : 0; /* all but the half percent furthest off */
-    rules->margin = out->margin = 1 + fmin(fmax(0.005, 1.5 * beyond), 0.02);
-    rules->same = out->same = 1 + fmin(fmax(0.02, 2 * (out->margin - 1)), 0.04);
-    free(off);
+    out->noise_median = n ? noise[n / 2] : 0, out->noise_95 = n ? noise[n * 95 / 100] : 0;
+    free(noise);
+}
+
+/* The gate's verdicts of suspects that were all measured before: look after look. */
+static void judge(const struct pairing *const *suspect, int count, const struct gate_rules *rules,
+                  enum gate_verdict *verdict) {
+    struct pairing *seen = calloc((size_t)count + 1, sizeof *seen);
+    for (int i = 0; i < count; i++) verdict[i] = GATE_UNSURE;
+    for (int look = 0, rounds = 0; look < GATE_LOOKS; look++) {
+        rounds += rules->look_rounds[look];
+        for (int i = 0; i < count; i++) {
+            seen[i] = *suspect[i];
+            if (seen[i].rounds > rounds) seen[i].rounds = rounds;
+        }
+        if (!gate_look(seen, count, rules, verdict)) break;
+    }
+    free(seen);
 }
 
 /* Whole runs: for each cell one of its own comparisons, all judged together. A cell's comparisons
  * stand together, the planted one last. */
 static void simulate(const struct comparison *c, int count, const struct gate_rules *rules,
                      uint64_t seed, struct calibration *out) {
-    struct pairing *suspect = calloc((size_t)out->cells + 1, sizeof *suspect);
+    const struct pairing **suspect = calloc((size_t)out->cells + 1, sizeof *suspect);
     enum gate_verdict *verdict = calloc((size_t)out->cells + 1, sizeof *verdict);
     int failures = 0;
     long verdicts = 0, unsure = 0;
@@ -71,9 +99,10 @@ static void simulate(const struct comparison *c, int count, const struct gate_ru
             const struct comparison *one =
                 &c[first + (int)(random_next(&seed) % (unsigned)(last - first))];
             verdicts++;
-            if (gate_first(&one->first, rules) != GATE_SAME) suspect[suspects++] = one->second;
+            if (one->later.rounds && gate_first(&one->first, rules) != GATE_SAME)
+                suspect[suspects++] = &one->later;
         }
-        gate_second(suspect, suspects, rules, verdict);
+        judge(suspect, suspects, rules, verdict);
         bool failed = false;
         for (int i = 0; i < suspects; i++)
             failed |= verdict[i] == GATE_SLOWER, unsure += verdict[i] == GATE_UNSURE;
@@ -85,26 +114,61 @@ static void simulate(const struct comparison *c, int count, const struct gate_ru
     free(suspect), free(verdict);
 }
 
-/* A planted slowdown among identical cells: it is one suspect of a few. */
+/* The rules: a margin of 1%, or of as much more as keeps runs of identical trees from failing. */
+static void derive(const struct comparison *c, int count, uint64_t seed, struct gate_rules *rules,
+                   struct calibration *out) {
+    for (rules->margin = 1.01;; rules->margin += 0.0025) {
+        rules->same = fmax(1.02, 2 * rules->margin - 1);
+        simulate(c, count, rules, seed, out);
+        if (out->failed_bound <= 0.01 || rules->margin > 1.0199) break;
+    }
+    out->margin = rules->margin, out->same = rules->same;
+}
+
+/* A planted slowdown among identical cells: one suspect of a few. */
 static void count_found(const struct comparison *c, int count, const struct gate_rules *rules,
                         struct calibration *out) {
+    const struct pairing *suspect[SUSPECTS];
+    enum gate_verdict verdict[SUSPECTS];
+    int others = 1;
+    for (int i = 0; i < count && others < SUSPECTS; i++)
+        if (!c[i].planted && c[i].later.rounds) suspect[others++] = &c[i].later;
     for (int i = 0; i < count; i++) {
         if (!c[i].planted) continue;
-        struct pairing suspects[SUSPECTS]; /* as if a few others, identical ones, were, too */
-        enum gate_verdict verdict[SUSPECTS];
-        for (int k = 0, from = 0; k < SUSPECTS; from = (from + 1) % count)
-            if (!c[from].planted) suspects[k++] = c[from].second;
-        suspects[0] = c[i].second;
         out->planted++;
-        if (gate_first(&c[i].first, rules) == GATE_SAME) continue;
-        gate_second(suspects, SUSPECTS, rules, verdict);
+        if (!c[i].later.rounds || gate_first(&c[i].first, rules) == GATE_SAME) continue;
+        suspect[0] = &c[i].later;
+        judge(suspect, others, rules, verdict);
         out->found += verdict[0] == GATE_SLOWER;
     }
     out->found_bound = 1 - upper_bound(out->planted - out->found, out->planted);
 }
 
-enum status calibrate(struct gate_pool *g, const json_t *snapshot, int repeats, double seconds,
-                      uint64_t seed, struct calibration *out) {
+/* Each cell's own noise, the planted one's ratio last: for whoever wonders which cell it is. */
+static json_t *list_cells(const json_t *cells, const struct comparison *c, int count) {
+    json_t *list = json_array();
+    int cell = 0, suspects = 0;
+    double worst = 0;
+    for (int i = 0; i < count; i++) {
+        if (!c[i].planted) {
+            worst = fmax(worst, off(&c[i]));
+            suspects += c[i].later.rounds > 0;
+            continue;
+        }
+        const json_t *what = json_array_get(cells, (size_t)cell++);
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:f, s:i, s:f, s:f, s:i}", "kernel",
+                            json_text(what, "kernel"), "problem", json_text(what, "problem"),
+                            "policy", json_text(what, "policy"), "median_us", c[i].first.a_ns / 1e3,
+                            "suspects", suspects, "most_off", worst, "planted_off", off(&c[i]),
+                            "planted_rounds", c[i].later.rounds));
+        worst = suspects = 0;
+    }
+    return list;
+}
+
+enum status calibrate(const struct gate_timer *timer, const json_t *snapshot, int repeats,
+                      double seconds, uint64_t seed, struct calibration *out) {
     const json_t *cells = json_object_get(snapshot, "cells");
     int count = 0, total = (int)json_array_size(cells) * (repeats + 1);
     struct gate_rules rules = gate_rules_for("", "");
@@ -119,15 +183,17 @@ enum status calibrate(struct gate_pool *g, const json_t *snapshot, int repeats, 
         for (int turn = 0; turn <= repeats && !status; turn++) {
             if (turn > 2 && turn < repeats && seconds > 0 && clock_seconds() > until) continue;
             c[count] = (struct comparison){.planted = turn == repeats};
-            if (g->progress) g->progress(count, total, json_text(what, "kernel"));
-            status = compare_once(g, &rules, what, &c[count]);
+            if (timer->progress)
+                timer->progress(timer->context, count, total, json_text(what, "kernel"));
+            status = compare_once(timer, &rules, what, &c[count]);
             count++;
         }
     }
     if (!status) {
-        derive(c, count, &rules, out);
-        simulate(c, count, &rules, seed, out);
+        summarise_noise(c, count, out);
+        derive(c, count, seed, &rules, out);
         count_found(c, count, &rules, out);
+        out->by_cell = list_cells(cells, c, count);
         out->seconds = clock_seconds() - start;
     }
     free(c);
@@ -140,13 +206,14 @@ enum status calibration_write(const struct calibration *c, const json_t *snapsho
     time_t now = time(NULL);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
     json_t *json = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:f}",
+        "{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:i, s:i, s:f, s:f, "
+        "s:O}",
         "device", json_text(snapshot, "device"), "commit", json_text(snapshot, "commit"), "date",
         date, "cells", c->cells, "comparisons", c->comparisons, "noise_median", c->noise_median,
         "noise_95", c->noise_95, "margin", c->margin, "same", c->same, "runs", c->runs,
         "failed_runs", c->failed, "failed_runs_upper_95", c->failed_bound, "unsure_verdicts",
         c->unsure, "planted", c->planted, "planted_found", c->found, "found_lower_95",
-        c->found_bound, "seconds", c->seconds);
+        c->found_bound, "seconds", c->seconds, "by_cell", c->by_cell);
     int failed = json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     json_decref(json);
     return failed ? fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno))

@@ -46,8 +46,11 @@ static struct gate_row *add_row(struct gate_report *report, const json_t *like, 
 }
 
 struct gate_rules gate_rules_for(const char *results, const char *slug) {
-    struct gate_rules rules = {
-        .margin = 1.01, .same = 1.02, .alpha = 0.005, .first_rounds = 6, .second_rounds = 24};
+    struct gate_rules rules = {.margin = 1.01,
+                               .same = 1.02,
+                               .alpha = 0.005,
+                               .first_rounds = 6,
+                               .look_rounds = {24, 24, 48}};
     char path[1024];
     snprintf(path, sizeof path, "%s/%s/calibration.json", results, slug);
     json_t *json = json_load_file(path, 0, NULL);
@@ -181,8 +184,8 @@ enum gate_verdict gate_first(const struct pairing *p, const struct gate_rules *r
     return ratio.low >= 1 / rules->same && ratio.high <= rules->same ? GATE_SAME : GATE_UNSURE;
 }
 
-void gate_second(const struct pairing *p, int count, const struct gate_rules *rules,
-                 enum gate_verdict *out) {
+int gate_look(const struct pairing *p, int count, const struct gate_rules *rules,
+              enum gate_verdict *verdict) {
     /* two-sided: each suspect is tested both ways */
     double *tail = calloc((size_t)count * 2 + 1, sizeof *tail);
     if (!tail) abort();
@@ -191,14 +194,17 @@ void gate_second(const struct pairing *p, int count, const struct gate_rules *ru
         tail[2 * i + 1] = stats_beyond(p[i].r, p[i].rounds, rules->margin, 0);
     }
     stats_holm(tail, 2 * count);
+    int unsure = 0;
+    double alpha = rules->alpha / GATE_LOOKS;
     for (int i = 0; i < count; i++) {
-        struct ratio ratio = stats_ratio(p[i].r, p[i].rounds, p[i].resolution);
-        out[i] = tail[2 * i] < rules->alpha                                  ? GATE_SLOWER
-                 : tail[2 * i + 1] < rules->alpha                            ? GATE_FASTER
-                 : ratio.low >= 1 / rules->same && ratio.high <= rules->same ? GATE_SAME
-                                                                             : GATE_UNSURE;
+        if (verdict[i] != GATE_UNSURE) continue;
+        verdict[i] = tail[2 * i] < alpha       ? GATE_SLOWER
+                     : tail[2 * i + 1] < alpha ? GATE_FASTER
+                                               : gate_first(&p[i], rules);
+        unsure += verdict[i] == GATE_UNSURE;
     }
     free(tail);
+    return unsure;
 }
 
 struct timing { /* a cell of both trees */
@@ -232,12 +238,17 @@ static enum status time_cells(const struct timing *cell, int count, const struct
         note(row, &one, gate_first(&one, rules));
         if (row->verdict != GATE_SAME) suspect[suspects++] = i;
     }
-    for (int i = 0; i < suspects && !status; i++) {
-        const struct timing *c = &cell[suspect[i]];
-        if (timer->progress) timer->progress(timer->context, i, suspects, "suspects again");
-        status = timer->run(timer->context, c->base, c->now, rules->second_rounds, &second[i]);
+    for (int i = 0; i < suspects; i++) verdict[i] = GATE_UNSURE;
+    for (int look = 0, unsure = suspects; look < GATE_LOOKS && unsure && !status; look++) {
+        for (int i = 0; i < suspects && !status; i++) {
+            const struct timing *c = &cell[suspect[i]];
+            if (verdict[i] != GATE_UNSURE) continue;
+            if (timer->progress) timer->progress(timer->context, i, suspects, "suspects again");
+            status = timer->run(timer->context, c->base, c->now, rules->look_rounds[look], &one);
+            if (!status) pairing_extend(&second[i], &one);
+        }
+        if (!status) unsure = gate_look(second, suspects, rules, verdict);
     }
-    if (!status) gate_second(second, suspects, rules, verdict);
     for (int i = 0; i < suspects && !status; i++)
         note(&out->row[cell[suspect[i]].row], &second[i], verdict[i]);
     free(second), free(verdict), free(suspect);

@@ -1,10 +1,10 @@
 /* gate.h - is this tree slower than that one? Verdicts that hold for a whole run.
  *
  * Timed: every cell (kernel, problem, policy) whose machine code or launch differs is compared in
- * interleaved rounds, see pairing.h. Cells
- * whose interval does not lie within `same` are suspects: they are measured again, with fresh
- * buffers and more rounds, and judged on those alone by an exact sign test against `margin`,
- * corrected for the number of suspects (Holm). Exact: facts of machine code and counts of the CPU
+ * interleaved rounds, see pairing.h. Cells whose interval does not lie within `same` are suspects:
+ * they are measured again and judged on the new rounds alone by an exact sign test against
+ * `margin`, corrected for the number of suspects (Holm). What is unsure gets more rounds: three
+ * looks, each at a third of alpha. Exact: facts of machine code and counts of the CPU
  * device have no noise; any increase that costs something is a verdict.
  */
 #ifndef FASTINFER_GATE_H
@@ -40,12 +40,14 @@ struct gate_row *gate_add_row(struct gate_report *report, const char *kernel, co
 /* Fills `count` from the rows. */
 void gate_count(struct gate_report *report);
 
+enum { GATE_LOOKS = 3 };
 struct gate_rules {
     double margin; /* a slowdown is one beyond this ratio */
     double same;   /* an interval within 1 / same .. same is the same */
     double alpha;  /* the chance that a run of identical trees has any false verdict */
-    int first_rounds, second_rounds;
-    char origin[256]; /* where they come from */
+    int first_rounds;
+    int look_rounds[GATE_LOOKS]; /* added to a suspect at each look */
+    char origin[256];            /* where they come from */
 };
 /* Built-in rules, or those of results/<slug>/calibration.json where that is there. */
 struct gate_rules gate_rules_for(const char *results, const char *slug);
@@ -56,6 +58,7 @@ struct gate_timer {
     enum status (*run)(void *context, const json_t *a, const json_t *b, int rounds,
                        struct pairing *out);
     void (*progress)(void *context, int done, int total, const char *what); /* or NULL */
+    bool *planted; /* set while b shall do 3% more of the same work; NULL where it cannot */
 };
 
 /* Compares two snapshots. STATUS_ARGUMENT where there is nothing in common, a kernel of the base is
@@ -64,10 +67,12 @@ struct gate_timer {
 enum status gate_compare(const json_t *base, const json_t *now, const struct gate_rules *rules,
                          const struct gate_timer *timer, struct gate_report *out);
 
-/* One judgement, for simulations: of the first rounds, and of all suspects' second ones. */
+/* One judgement of the first rounds: the same, or unsure. */
 enum gate_verdict gate_first(const struct pairing *pairing, const struct gate_rules *rules);
-void gate_second(const struct pairing *pairings, int count, const struct gate_rules *rules,
-                 enum gate_verdict *out);
+/* A look at all suspects' later rounds: decides those of `verdict` that are unsure, where it can.
+ * Each look has its share of alpha. Returns how many are still unsure. */
+int gate_look(const struct pairing *suspects, int count, const struct gate_rules *rules,
+              enum gate_verdict *verdict);
 
 /* 0 pass, 1 slower, 3 unsure (or `unsure_code`). */
 int gate_exit_code(const struct gate_report *report, int unsure_code);

@@ -42,7 +42,7 @@ static void show_progress(void *context, int done, int total, const char *what) 
 }
 
 struct gate_timer gate_pool_timer(struct gate_pool *g) {
-    return (struct gate_timer){g, run_pair, show_progress};
+    return (struct gate_timer){g, run_pair, show_progress, &g->planted};
 }
 
 /* --- against an export

@@ -29,8 +29,8 @@ enum status gate_against_export(struct gate_pool *pool, const char *folder,
  * of the gate are simulated from them by drawing a comparison for each cell.
  */
 struct calibration {
-    int cells, comparisons;        /* A against A, each with first and second rounds */
-    double noise_median, noise_95; /* |ratio - 1| of the second rounds */
+    int cells, comparisons; /* A against A, with later rounds where the gate would want them */
+    double noise_median, noise_95; /* |ratio - 1| after all rounds */
     double margin, same;           /* the rules that follow */
     int runs;                      /* simulated */
     double failed, failed_bound;   /* share with a false slower; its 95% upper bound */
@@ -38,11 +38,13 @@ struct calibration {
     int planted, found;            /* comparisons with 3% more work, and those called slower */
     double found_bound;            /* 95% lower bound of the share */
     double seconds;
+    json_t *by_cell; /* the caller frees it */
 };
 /* snapshot: of this tree on the device. repeats: comparisons a cell, fewer (but two) where a cell's
  * share of `seconds` is over; 0 is no limit. */
-enum status calibrate(struct gate_pool *pool, const json_t *snapshot, int repeats, double seconds,
-                      uint64_t seed, struct calibration *out);
+/* The timer must be able to plant. */
+enum status calibrate(const struct gate_timer *timer, const json_t *snapshot, int repeats,
+                      double seconds, uint64_t seed, struct calibration *out);
 enum status calibration_write(const struct calibration *calibration, const json_t *snapshot,
                               const char *path);
 

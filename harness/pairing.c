@@ -94,6 +94,20 @@ enum status pairing_run(struct session *s, const json_t *a, const json_t *b, int
     return time_pair(s, subject, policy, a, b, planted, out);
 }
 
+void pairing_extend(struct pairing *p, const struct pairing *more) {
+    int had = p->rounds, all = had + more->rounds;
+    if (!had) {
+        *p = *more;
+        return;
+    }
+    for (int i = 0; i < more->rounds && p->rounds < MAX_ROUNDS; i++) p->r[p->rounds++] = more->r[i];
+    p->a_ns = (p->a_ns * had + more->a_ns * more->rounds) / all;
+    p->b_ns = (p->b_ns * had + more->b_ns * more->rounds) / all;
+    p->resolution = fmax(p->resolution, more->resolution);
+    p->autocorrelation = fmax(p->autocorrelation, more->autocorrelation);
+    if (fabs(more->drift) > fabs(p->drift)) p->drift = more->drift;
+}
+
 json_t *pairing_to_json(const struct pairing *p) {
     json_t *r = json_array();
     for (int i = 0; i < p->rounds; i++) json_array_append_new(r, json_real(p->r[i]));

@@ -6,7 +6,7 @@
 
 #include "harness/session.h"
 
-enum { MAX_ROUNDS = 40 };
+enum { MAX_ROUNDS = 96 };
 struct pairing {
     int rounds;
     double r[MAX_ROUNDS];          /* a round's ln(b / a) of medians, see stats.h */
@@ -21,6 +21,8 @@ struct pairing {
  * (H200), and would else be taken for a difference. planted: see measure_pair. */
 enum status pairing_run(struct session *session, const json_t *a, const json_t *b, int rounds,
                         bool planted, struct pairing *out);
+/* Adds another run's rounds to a pair's; the medians are then weighted means. */
+void pairing_extend(struct pairing *pairing, const struct pairing *more);
 json_t *pairing_to_json(const struct pairing *pairing);
 void pairing_from_json(const json_t *json, struct pairing *out);
 

@@ -33,7 +33,10 @@ DEVICE unsigned short ptx_load_no_allocate(const unsigned short *p) {
     asm volatile("ld.global.nc.L1::no_allocate.u16 %0, [%1];" : "=h"(v) : "l"(p));
     return v;
 }
+// Has memory read into L2 without waiting for it.
+DEVICE void ptx_prefetch_l2(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 #else
+DEVICE void ptx_prefetch_l2(const void *) {}
 template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return *p; }
 #endif
 

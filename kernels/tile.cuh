@@ -101,6 +101,15 @@ template <int HINT, class W> DEVICE void store_word(W *p, W v) {
         *p = v;
 }
 
+// Has WORDS words from `from` on read into L2, thread t of THREADS asking for its sectors of 32
+// bytes.
+template <int THREADS, int WORDS, class W> DEVICE void prefetch(const W *from, int t) {
+    const char *at = (const char *)from;
+#pragma unroll
+    for (int byte = 32 * t; byte < WORDS * (int)sizeof(W); byte += 32 * THREADS)
+        ptx_prefetch_l2(at + byte);
+}
+
 // --- reductions
 // --------------------------------------------------------------------------------------
 

@@ -22,10 +22,12 @@ enum status status_parse(const char *text) {
 }
 
 enum status fail(enum status status, const char *format, ...) {
+    char text[sizeof message]; /* the old message may be among the arguments */
     va_list list;
     va_start(list, format);
-    vsnprintf(message, sizeof message, format, list);
+    vsnprintf(text, sizeof text, format, list);
     va_end(list);
+    memcpy(message, text, sizeof message);
     return status;
 }
 

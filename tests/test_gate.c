@@ -40,6 +40,8 @@ struct machine {
     double slower; /* what b takes, of a */
     int calls;
     double clock; /* drifts */
+    double bias;  /* of a whole comparison, either way: what more rounds do not average out */
+    bool planted;
 };
 
 static double sample(struct machine *m, double ns) {
@@ -63,6 +65,7 @@ static enum status simulated(void *context, const json_t *a, const json_t *b, in
     struct machine *m = context;
     (void)a, (void)b;
     m->calls++, m->clock = 0;
+    double slower = m->slower * exp(m->bias * (2 * uniform() - 1)) * (m->planted ? 1.03 : 1);
     *p = (struct pairing){.rounds = rounds, .a_ns = 5000, .b_ns = 5000 * m->slower};
     p->resolution = m->shape == QUANTISED ? 0.01 : 0.0001;
     for (int i = 0; i < rounds; i++) {
@@ -70,7 +73,7 @@ static enum status simulated(void *context, const json_t *a, const json_t *b, in
         static const int order[8] = {0, 1, 1, 0, 0, 1, 1, 0};
         int n[2] = {0, 0};
         for (int k = 0; k < 8; k++)
-            ns[order[k]][n[order[k]]++] = sample(m, order[k] ? 5000 * m->slower : 5000);
+            ns[order[k]][n[order[k]]++] = sample(m, order[k] ? 5000 * slower : 5000);
         p->r[i] = log(stats_summarise(ns[1], 4, 0).median / stats_summarise(ns[0], 4, 0).median);
     }
     return STATUS_OK;
@@ -103,6 +106,34 @@ static json_t *many_cells(void) {
     return snapshot(json_pack("[o]", code("rmsnorm", 40, 0, 8, 384)), cells);
 }
 
+/* What calibrating finds on machines whose noise is known. */
+static void calibration_knows_the_machine(void **unused) {
+    (void)unused;
+    static const struct {
+        double noise, bias;
+        bool fine; /* 3% are found, and the margin need not grow */
+    } known[] = {{0.006, 0, true}, {0.03, 0, true}, {0.02, 0.005, true}, {0.01, 0.04, false}};
+    for (int i = 0; i < 4; i++) {
+        struct machine m = {.noise = known[i].noise, .slower = 1, .bias = known[i].bias};
+        struct gate_timer timer = {&m, simulated, NULL, &m.planted};
+        struct calibration c;
+        json_t *json = many_cells();
+        assert_int_equal(calibrate(&timer, json, 10, 0, 1, &c), STATUS_OK);
+        json_decref(json);
+        assert_int_equal(json_array_size(c.by_cell), CELLS);
+        json_decref(c.by_cell);
+        assert_int_equal(c.comparisons, 10 * CELLS);
+        assert_int_equal(c.planted, CELLS);
+        if (known[i].fine) {
+            assert_true(c.margin < 1.0101 && c.same < 1.0201);
+            assert_true(c.failed_bound <= 0.01 && c.unsure <= 0.05);
+            assert_true(c.found >= 95);
+        } else {
+            assert_true(c.margin > 1.0149 && c.noise_95 > 0.015);
+        }
+    }
+}
+
 /* Identical code: of 40 whole runs of 100 comparisons none may fail, whatever the noise is like. */
 static void identical_code_passes(void **unused) {
     (void)unused;
@@ -111,7 +142,7 @@ static void identical_code_passes(void **unused) {
         int failed = 0, unsure = 0;
         for (int run = 0; run < 40; run++) {
             struct machine m = {.shape = (enum shape)shape, .noise = 0.006, .slower = 1};
-            struct gate_timer timer = {&m, simulated, NULL};
+            struct gate_timer timer = {&m, simulated, NULL, NULL};
             struct gate_report report;
             json_t *json = many_cells();
             assert_int_equal(gate_compare(json, json, &rules, &timer, &report), STATUS_OK);
@@ -135,7 +166,7 @@ static void slowdowns_are_found(void **unused) {
     for (int shape = 0; shape < SHAPES; shape++) {
         if (shape == QUANTISED) continue; /* a clock of 1% cannot tell 3% from 2% for sure */
         struct machine m = {.shape = (enum shape)shape, .noise = 0.006, .slower = 1.03};
-        struct gate_timer timer = {&m, simulated, NULL};
+        struct gate_timer timer = {&m, simulated, NULL, NULL};
         struct gate_report report;
         json_t *json = many_cells();
         assert_int_equal(gate_compare(json, json, &rules, &timer, &report), STATUS_OK);
@@ -152,7 +183,7 @@ static void speedups_pass(void **unused) {
     (void)unused;
     struct gate_rules rules = gate_rules_for("", "");
     struct machine m = {.noise = 0.004, .slower = 0.95};
-    struct gate_timer timer = {&m, simulated, NULL};
+    struct gate_timer timer = {&m, simulated, NULL, NULL};
     struct gate_report report;
     json_t *json = many_cells();
     assert_int_equal(gate_compare(json, json, &rules, &timer, &report), STATUS_OK);
@@ -200,7 +231,7 @@ static void refusals(void **unused) {
     struct gate_report report;
     struct gate_rules rules = gate_rules_for("", "");
     struct machine m = {.noise = 0.004, .slower = 1};
-    struct gate_timer timer = {&m, simulated, NULL};
+    struct gate_timer timer = {&m, simulated, NULL, NULL};
     json_t *one =
         snapshot(json_pack("[o]", code("a", 40, 0, 8, 1)), json_pack("[o]", cell("a", 1)));
     json_t *other =
@@ -419,6 +450,7 @@ static void counts_are_exact(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(identical_code_passes),
+        cmocka_unit_test(calibration_knows_the_machine),
         cmocka_unit_test(slowdowns_are_found),
         cmocka_unit_test(speedups_pass),
         cmocka_unit_test(exact_facts_decide),

@@ -79,11 +79,20 @@ ENTRY_BOUNDS(add_rmsnorm, BLOCK)
     word a[CHUNKS], b[CHUNKS], scale[CHUNKS];
     load_row<LOAD_HINT>(a, x + row * VECTORS, t, row < rows);
     load_row<RESIDUAL_HINT>(b, residual + row * VECTORS, t, row < rows);
+    for (int k = 1; k < PREFETCH; k++)
+        if (row + k * step < rows) {
+            prefetch<THREADS, VECTORS>(x + (row + k * step) * VECTORS, t);
+            prefetch<THREADS, VECTORS>(residual + (row + k * step) * VECTORS, t);
+        }
 #pragma unroll
-    for (int i = 0; i < CHUNKS && !LATE; i++)
+    for (int i = 0; i < CHUNKS; i++)
         if (!RAGGED || t + i * THREADS < VECTORS) scale[i] = w[t + i * THREADS];
     for (; base < rows; base += step, row += step, parity ^= 1) {
         float h[CHUNKS][V], sum = 0.0f;
+        if (PREFETCH && row + PREFETCH * step < rows) {
+            prefetch<THREADS, VECTORS>(x + (row + PREFETCH * step) * VECTORS, t);
+            prefetch<THREADS, VECTORS>(residual + (row + PREFETCH * step) * VECTORS, t);
+        }
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) sum += add(a[i], b[i], h[i]);
 #if AHEAD
@@ -105,8 +114,7 @@ ENTRY_BOUNDS(add_rmsnorm, BLOCK)
             for (int i = 0; i < CHUNKS; i++) {
                 int n = t + i * THREADS;
                 if (!RAGGED || n < VECTORS)
-                    store_word<STORE_HINT>(y + row * VECTORS + n,
-                                           scaled(h[i], r, LATE ? w[n] : scale[i]));
+                    store_word<STORE_HINT>(y + row * VECTORS + n, scaled(h[i], r, scale[i]));
             }
         }
 #if !AHEAD

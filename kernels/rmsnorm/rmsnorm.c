@@ -16,7 +16,7 @@ enum {
     UNROLL,
     BLOCKS_PER_SM,
     AHEAD,
-    LATE,
+    PREFETCH,
     LOAD_HINT,
     STORE_HINT
 };
@@ -44,8 +44,8 @@ const struct tunable rmsnorm_tunables[RMSNORM_TUNABLES] = {
                        values_blocks_per_sm, COUNT(values_blocks_per_sm), 0},
     [AHEAD] = {"ahead", "1 loads the next rows before reducing these", values_bool,
                COUNT(values_bool), 0},
-    [LATE] = {"late", "0 holds the weights in registers, 1 reads them after the sum", values_bool,
-              COUNT(values_bool), 0},
+    [PREFETCH] = {"prefetch", "next rows of a block on their way into L2", values_012,
+                  COUNT(values_012), 0},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
                    COUNT(values_012), 0},
     [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 0},
@@ -74,7 +74,7 @@ static int64_t elements(const struct problem *p, int index) {
 struct row { /* a point by name */
     int64_t hidden;
     int element_bytes, block, rows_per_block, vector_bytes, reduce, passes, unroll, blocks_per_sm,
-        ahead, late, load_hint, store_hint;
+        ahead, prefetch, load_hint, store_hint;
 };
 
 static bool row_legal(const struct row *row, const struct device_info *device, const char **why) {
@@ -105,12 +105,12 @@ static bool row_legal(const struct row *row, const struct device_info *device, c
         return refuse(why, "over 512 threads a row: kept one-shot, with whole vectors");
     if (row->ahead && (!row->blocks_per_sm || row->passes != 1 || chunks * vector > 32))
         return refuse(why, "loading ahead needs a persistent grid and registers to spare");
-    if (row->late &&
-        (row->passes != 1 || row->vector_bytes < 16 || row->reduce == 1 ||
-         (row->load_hint == 1) != row->store_hint || row->load_hint == 2 || chunks < 2 ||
-         row->ahead || row->rows_per_block > 4 || row->block < 64 || chunks > 6 ||
-         (row->block & (row->block - 1)) || (row->blocks_per_sm && row->blocks_per_sm < 8)))
-        return refuse(why, "late weights are kept where they save registers, in few forms");
+    if (row->prefetch &&
+        (row->passes != 1 || row->vector_bytes < 16 || row->blocks_per_sm < 4 ||
+         (row->reduce != 2 && threads > 32) || (row->load_hint == 1) != row->store_hint ||
+         row->load_hint == 2 || row->ahead || row->blocks_per_sm > 8 || row->rows_per_block > 2 ||
+         row->block > 256 || row->block < 64 || (row->block & (row->block - 1))))
+        return refuse(why, "prefetching is kept for small persistent grids, in few forms");
     if (row->load_hint && row->passes == 2)
         return refuse(why, "a row read twice must stay in the cache");
     if ((row->reduce == 1 || row->passes == 2) &&
@@ -137,7 +137,7 @@ bool rmsnorm_legal(const struct problem *p, const struct point *t, const struct 
                       .unroll = v[UNROLL],
                       .blocks_per_sm = v[BLOCKS_PER_SM],
                       .ahead = v[AHEAD],
-                      .late = v[LATE],
+                      .prefetch = v[PREFETCH],
                       .load_hint = v[LOAD_HINT],
                       .store_hint = v[STORE_HINT]};
     return row_legal(&row, device, why);

@@ -6,7 +6,8 @@
 // row; PASSES 1 keeps the row in registers, 2 reads it again (from L1 or L2) after the sum, with
 // UNROLL vectors in flight; REDUCE as in row_sum; BLOCKS_PER_SM 0 starts one block for each group
 // of rows, n a grid of n blocks a multiprocessor that walks over them; AHEAD 1 loads the next
-// rows before reducing these; LATE 1 reads w after the sum, which leaves registers to more threads.
+// rows before reducing these; PREFETCH n has the block's next n rows on their way into L2, which
+// keeps more in flight than registers can hold.
 #include "kernels/tile.cuh"
 
 typedef element_of<DTYPE> E;
@@ -67,11 +68,15 @@ ENTRY_BOUNDS(rmsnorm, BLOCK)
 #if PASSES == 1
     word v[CHUNKS], scale[CHUNKS];
     load_row(v, x + row * VECTORS, t, row < rows);
+    for (int k = 1; k < PREFETCH; k++)
+        if (row + k * step < rows) prefetch<THREADS, VECTORS>(x + (row + k * step) * VECTORS, t);
 #pragma unroll
-    for (int i = 0; i < CHUNKS && !LATE; i++)
+    for (int i = 0; i < CHUNKS; i++)
         if (!RAGGED || t + i * THREADS < VECTORS) scale[i] = w[t + i * THREADS];
     for (; base < rows; base += step, row += step, parity ^= 1) {
         float sum = 0.0f;
+        if (PREFETCH && row + PREFETCH * step < rows)
+            prefetch<THREADS, VECTORS>(x + (row + PREFETCH * step) * VECTORS, t);
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) sum += square_sum(v[i]);
 #if AHEAD
@@ -85,8 +90,7 @@ ENTRY_BOUNDS(rmsnorm, BLOCK)
             for (int i = 0; i < CHUNKS; i++) {
                 int n = t + i * THREADS;
                 if (!RAGGED || n < VECTORS)
-                    store_word<STORE_HINT>(y + row * VECTORS + n,
-                                           scaled(v[i], r, LATE ? w[n] : scale[i]));
+                    store_word<STORE_HINT>(y + row * VECTORS + n, scaled(v[i], r, scale[i]));
             }
         }
 #if AHEAD
