@@ -205,7 +205,7 @@ int cli_bench(int argc, char **argv) {
     if (status) return cli_error(status);
     status = store_open(a.bench.db, &store);
     if (status) return cli_error(status);
-    status = bench_run(&a.bench, store, &outcome);
+    status = bench_run(&a.bench, store, NULL, &outcome);
     int code = status ? cli_error(status) : 0;
     if (outcome.run && (!status || status == STATUS_INTERRUPTED)) {
         /* what a resumed run found in the database belongs to its tables, too */

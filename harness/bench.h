@@ -24,6 +24,7 @@ struct bench_options {
     bool quick, exhaust, resume, baselines;
     bool energy; /* measured in contests, too */
     bool retry;  /* also what killed a worker before */
+    bool tune;   /* a chooser searches the whole spaces, see tune.h */
     int samples; /* points a problem; 0: the default for the device */
     const char *db;
     uint64_t seed;
@@ -46,15 +47,16 @@ struct bench_outcome {
 
 /* Runs a bench into a database. STATUS_INTERRUPTED after Ctrl-C, with all that was measured kept.
  */
+struct chooser; /* bench_work.h; NULL: a sample of each space, spread and seeded */
 enum status bench_run(const struct bench_options *options, struct store *store,
-                      struct bench_outcome *out);
+                      const struct chooser *chooser, struct bench_outcome *out);
 
 /* The commit that the program was built from, and whether the tree had other changes then. */
 const char *bench_commit(bool *dirty);
 
 /* --- the plan (bench_plan.c) ---------------------------------------------------------------- */
 
-enum { BEST = 3 };
+enum { BEST = 5 };
 
 struct group { /* what compiles to the same binaries: kernel, compiled sizes, dtype */
     const struct kernel *kernel;
@@ -62,9 +64,11 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     struct point *point;
     struct build *build; /* of each point, once it is compiled */
     int points, capacity;
-    int sent, done; /* compiling */
-    bool *deadly;   /* each point: it killed a worker */
-    int facts_sent; /* points sent to be compiled for facts_arch, see bench.c */
+    int *wanted, wanted_count;  /* points to be compiled, in that order */
+    bool *is_wanted, *compiled; /* each point */
+    int sent, done;             /* of the wanted ones: with the compilers, and back */
+    bool *deadly;               /* each point: it killed a worker */
+    int facts_sent;             /* of the wanted ones, for facts_arch, see bench_work.h */
 };
 
 struct cell { /* one kernel, problem and policy */
@@ -72,8 +76,12 @@ struct cell { /* one kernel, problem and policy */
     struct problem problem;
     struct policy policy;
     bool is_ceiling; /* only there to be the ceiling of others: no contest of its own */
-    int *order;      /* indices into the group's points that are legal here */
-    int points, sent, done;
+    int *order;      /* indices into the group's points, as they are queued */
+    double *ns;      /* by position in the order: NAN before it is known, INFINITY: it failed */
+    int points, capacity, sent, done;
+    int owner;    /* the worker that was last sent a point of it; -1: none */
+    bool open;    /* a chooser may queue more */
+    bool scanned; /* its points are in: the contest may begin */
     struct point best[BEST];
     double best_ns[BEST];
     int best_count;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "harness/bench.h"
+#include "harness/bench_work.h"
 #include "kernels/registry.h"
 #include "runtime/config.h"
 
@@ -48,7 +48,8 @@ static bool is_named(const struct bench_options *options, const struct kernel *k
 static int default_samples(const struct builder *b, const struct kernel *kernel) {
     bool cpu = b->device->kind == DEVICE_CPU, stream = !strcmp(kernel->name, "stream");
     /* as a ceiling only, stream need not be exhausted on every problem's bytes */
-    if (b->options->exhaust && (!stream || is_named(b->options, kernel))) return 1 << 20;
+    if (b->options->tune || (b->options->exhaust && (!stream || is_named(b->options, kernel))))
+        return 1 << 20;
     int wanted = b->options->samples, usual = cpu ? (stream ? 6 : 20) : stream ? 16 : 14;
     if (wanted && stream && !is_named(b->options, kernel)) return wanted < 64 ? wanted : 64;
     if (wanted) return wanted;
@@ -106,8 +107,11 @@ static enum status add_cell(struct builder *b, const struct kernel *kernel,
         b->cell_capacity = b->cell_capacity ? 2 * b->cell_capacity : 256;
         plan->cell = realloc(plan->cell, (size_t)b->cell_capacity * sizeof *plan->cell);
     }
-    plan->cell[plan->cells++] = (struct cell){
-        .group = group, .problem = *problem, .policy = policy, .is_ceiling = is_ceiling};
+    plan->cell[plan->cells++] = (struct cell){.group = group,
+                                              .problem = *problem,
+                                              .policy = policy,
+                                              .is_ceiling = is_ceiling,
+                                              .owner = -1};
     return STATUS_OK;
 }
 
@@ -284,14 +288,18 @@ static enum status fill_cell(struct builder *b, struct cell *c) {
 }
 
 /* All points of the group that are legal for this problem: the sample, and the defaults and
- * configured points of every problem of the group, which have a good chance here, too. */
+ * configured points of every problem of the group, which have a good chance here, too. A tuner
+ * queues what it wants itself. */
 static enum status order_points(struct builder *b, struct cell *c) {
     struct group *g = c->group;
     const char *why = NULL;
-    c->order = calloc((size_t)g->points + 1, sizeof *c->order);
-    for (int i = 0; i < g->points; i++)
-        if (g->kernel->legal(&c->problem, &g->point[i], b->device, &why)) c->order[c->points++] = i;
-    if (c->points) return STATUS_OK;
+    bool any = false;
+    for (int i = 0; i < g->points; i++) {
+        if (!g->kernel->legal(&c->problem, &g->point[i], b->device, &why)) continue;
+        any = true;
+        if (!b->options->tune) TRY(cell_queue(c, i));
+    }
+    if (any) return STATUS_OK;
     char text[MAX_TEXT];
     problem_format(g->kernel, &c->problem, text);
     return fail(STATUS_ARGUMENT, "%s: no point to measure for %s: %s", g->kernel->name, text,
@@ -326,7 +334,7 @@ static enum status add_cells(struct builder *b, const struct choice *list) {
             for (int k = 0; k < count; k++) {
                 if (pass == 1) {
                     TRY(add_cell(b, item->kernel, &item->problem, policies[k], false));
-                } else if (item->kernel != stream && b->options->baselines) {
+                } else if (item->kernel != stream && (b->options->baselines || b->options->tune)) {
                     struct problem bytes = session_stream_problem(item->kernel, &item->problem);
                     TRY(add_cell(b, stream, &bytes, policies[k], true));
                 }
@@ -343,7 +351,11 @@ static enum status finish_plan(struct builder *b) {
         struct group *g = plan->group[i];
         g->build = calloc((size_t)g->points + 1, sizeof *g->build);
         g->deadly = calloc((size_t)g->points + 1, sizeof *g->deadly);
-        if (!g->build || !g->deadly) return fail(STATUS_SYSTEM, "out of memory");
+        g->wanted = calloc((size_t)g->points + 1, sizeof *g->wanted);
+        g->is_wanted = calloc((size_t)g->points + 1, sizeof *g->is_wanted);
+        g->compiled = calloc((size_t)g->points + 1, sizeof *g->compiled);
+        if (!g->build || !g->deadly || !g->wanted || !g->is_wanted || !g->compiled)
+            return fail(STATUS_SYSTEM, "out of memory");
     }
     for (int i = 0; i < plan->cells; i++) TRY(order_points(b, &plan->cell[i]));
     link_ceilings(plan);
@@ -366,10 +378,12 @@ enum status bench_plan(const struct bench_options *options, const struct device_
 }
 
 void bench_plan_free(struct plan_of_bench *plan) {
-    for (int i = 0; i < plan->cells; i++) free(plan->cell[i].order);
+    for (int i = 0; i < plan->cells; i++) free(plan->cell[i].order), free(plan->cell[i].ns);
     for (int i = 0; i < plan->groups; i++) {
         free(plan->group[i]->point);
         free(plan->group[i]->build), free(plan->group[i]->deadly);
+        free(plan->group[i]->wanted), free(plan->group[i]->is_wanted);
+        free(plan->group[i]->compiled);
         free(plan->group[i]);
     }
     free(plan->cell);
