@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "cli/export.h"
+#include "harness/config_file.h"
 #include "harness/show.h"
 #include "harness/t4.h"
 #include "runtime/json_text.h"
@@ -188,70 +189,6 @@ static enum status write_environment(struct store *store, const char *folder, co
         slug);
 }
 
-struct config_file {
-    json_t *entries;
-    char device[96], commit[64], date[32];
-};
-
-static enum status take_entry(void *context, int columns, const char *const *names,
-                              const char *const *v) {
-    struct config_file *file = context;
-    (void)columns, (void)names;
-    json_t *entry = json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f}", "kernel", v[0], "dtype",
-                              v[1], "policy", v[2], "problem", v[3], "point", v[4], "median_us",
-                              atof(v[5]), "low_us", atof(v[6]), "high_us", atof(v[7]));
-    if (v[8]) json_object_set_new(entry, "percent_of_ceiling", json_real(atof(v[8])));
-    if (v[9]) json_object_set_new(entry, "default_us", json_real(atof(v[9])));
-    json_array_append_new(file->entries, entry);
-    snprintf(file->device, sizeof file->device, "%s", v[10]);
-    snprintf(file->commit, sizeof file->commit, "%s", v[11]);
-    snprintf(file->date, sizeof file->date, "%s", v[12]);
-    return STATUS_OK;
-}
-
-/* Entries of an older file that this database has nothing about: kept. */
-static void keep_entries(json_t *entries, const char *path) {
-    static const char *const keys[] = {"kernel", "dtype", "policy", "problem"};
-    json_t *older = json_load_file(path, 0, NULL), *entry, *mine;
-    size_t i, j, fresh = json_array_size(entries);
-    json_array_foreach(json_object_get(older, "entries"), i, entry) {
-        bool found = false;
-        for (j = 0; j < fresh && !found; j++) {
-            mine = json_array_get(entries, j);
-            found = true;
-            for (size_t k = 0; k < sizeof keys / sizeof *keys && found; k++)
-                found = !strcmp(json_text(mine, keys[k]), json_text(entry, keys[k]));
-        }
-        if (!found) json_array_append(entries, entry);
-    }
-    json_decref(older);
-}
-
-static enum status write_config(struct store *store, const struct arguments *a, const char *slug) {
-    char path[1200];
-    struct config_file file = {.entries = json_array()};
-    const char *params[] = {slug};
-    TRY(store_query(store,
-                    "SELECT kernel, dtype, residency || ',' || launch, problem, point, "
-                    "round(median_us, 3), round(low_us, 3), round(high_us, 3), "
-                    "round(percent_of_ceiling, 2), round(default_us, 3), device, \"commit\", date "
-                    "FROM best WHERE device_slug = ? ORDER "
-                    "BY kernel, dtype, residency, rows, read_bytes, problem",
-                    params, 1, &file, take_entry));
-    snprintf(path, sizeof path, "%s/%s.json", a->configs, slug);
-    keep_entries(file.entries, path);
-    json_t *json =
-        json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "device", file.device, "slug", slug, "measured",
-                  1, "commit", file.commit, "date", file.date, "entries", file.entries);
-    mkdir(a->configs, 0777);
-    int failed = json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(7));
-    size_t count = json_array_size(file.entries);
-    json_decref(json);
-    if (failed) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
-    printf("%s: %zu entries\n", path, count);
-    return STATUS_OK;
-}
-
 struct exporting {
     struct store *store;
     const struct arguments *a;
@@ -281,7 +218,11 @@ static enum status export_device(void *context, int columns, const char *const *
         TRY(t4_write(e->store, v[0], sql, e->a->spaces, &files));
         printf("%s: %d spaces\n", sql, files);
     }
-    return e->a->configs ? write_config(e->store, e->a, v[0]) : STATUS_OK;
+    size_t entries;
+    if (!e->a->configs) return STATUS_OK;
+    TRY(config_file_write(e->store, v[0], e->a->configs, &entries));
+    printf("%s/%s.json: %zu entries\n", e->a->configs, v[0], entries);
+    return STATUS_OK;
 }
 
 int cli_export(int argc, char **argv) {

@@ -16,6 +16,7 @@ static const struct verb {
 } verbs[] = {
     {"devices", "list GPUs and the CPU device, with what they were measured to do", cli_devices},
     {"bench", "compile, verify and time kernels against PyTorch eager", cli_bench},
+    {"tune", "search for the fastest points and write configs/<device>.json", cli_tune},
     {"build", "compile points for an architecture and show registers, spills, occupancy",
      cli_build},
     {"gate", "fail where kernels got slower than another commit's", cli_gate},

@@ -169,7 +169,9 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     snprintf(b->doing, sizeof b->doing, "compiling");
     if (b->arch) TRY(pool_standby(&b->pool, e->device.id));
     progress_start(&b->progress);
+    if (b->chooser) TRY(b->chooser->begin(b->chooser->context, b));
     TRY(bench_work(b));
+    if (b->chooser) TRY(b->chooser->end(b->chooser->context, b));
     return count_best(b, e->device.id);
 }
 

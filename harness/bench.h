@@ -75,6 +75,7 @@ struct cell { /* one kernel, problem and policy */
     struct group *group;
     struct problem problem;
     struct policy policy;
+    bool is_cover;   /* a shape between the standard ones, for a tuner's tables */
     bool is_ceiling; /* only there to be the ceiling of others: no contest of its own */
     int *order;      /* indices into the group's points, as they are queued */
     double *ns;      /* by position in the order: NAN before it is known, INFINITY: it failed */

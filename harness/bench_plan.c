@@ -90,7 +90,8 @@ static enum status find_group(struct builder *b, const struct kernel *kernel,
 }
 
 static enum status add_cell(struct builder *b, const struct kernel *kernel,
-                            const struct problem *problem, struct policy policy, bool is_ceiling) {
+                            const struct problem *problem, struct policy policy, bool is_ceiling,
+                            bool is_cover) {
     struct plan_of_bench *plan = b->plan;
     struct group *group;
     TRY(problem_check(kernel, problem, (double)b->device->memory_bytes));
@@ -98,7 +99,7 @@ static enum status add_cell(struct builder *b, const struct kernel *kernel,
         struct cell *c = &plan->cell[i];
         if (c->group->kernel == kernel && problem_equal(&c->problem, problem) &&
             !memcmp(&c->policy, &policy, sizeof policy)) {
-            c->is_ceiling &= is_ceiling;
+            c->is_ceiling &= is_ceiling, c->is_cover &= is_cover;
             return STATUS_OK;
         }
     }
@@ -111,6 +112,7 @@ static enum status add_cell(struct builder *b, const struct kernel *kernel,
                                               .problem = *problem,
                                               .policy = policy,
                                               .is_ceiling = is_ceiling,
+                                              .is_cover = is_cover,
                                               .owner = -1};
     return STATUS_OK;
 }
@@ -126,19 +128,20 @@ static int64_t rows_of(const struct kernel *kernel, const struct problem *proble
 struct chosen {
     const struct kernel *kernel;
     struct problem problem;
+    bool is_cover;
 };
 struct choice {
     struct chosen *item;
     int count, capacity;
 };
 
-static void choose(struct choice *list, const struct kernel *kernel,
-                   const struct problem *problem) {
+static void choose(struct choice *list, const struct kernel *kernel, const struct problem *problem,
+                   bool is_cover) {
     if (list->count == list->capacity) {
         list->capacity = list->capacity ? 2 * list->capacity : 256;
         list->item = realloc(list->item, (size_t)list->capacity * sizeof *list->item);
     }
-    list->item[list->count++] = (struct chosen){kernel, *problem};
+    list->item[list->count++] = (struct chosen){kernel, *problem, is_cover};
 }
 
 /* The CPU device's share of the standard problems: one width, few rows; the emulation is slow. */
@@ -167,12 +170,30 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
             if (taken == 4 || (rows && rows != 1 && rows != 4096)) continue;
         }
         taken++;
-        choose(list, kernel, &problem);
+        choose(list, kernel, &problem, false);
     }
     if (!taken && kernel->problem_count) { /* none is representative: the first, then */
         struct problem problem = kernel->problems[0];
         problem.dtype = b->options->dtype;
-        choose(list, kernel, &problem);
+        choose(list, kernel, &problem, false);
+    }
+}
+
+/* Between the standard rows: on these a tuner only tries what won elsewhere. */
+static void choose_covers(struct builder *b, const struct kernel *kernel, struct choice *list) {
+    static const int64_t between[] = {32, 128, 256, 1024, 2048, 8192};
+    int rows = kernel_size(kernel, "rows");
+    for (int i = 0; i < kernel->problem_count && rows >= 0; i++) {
+        struct problem problem = kernel->problems[i];
+        int64_t most = problem.size[rows], next = 0; /* the standard rows below it */
+        for (int k = 0; k < kernel->problem_count; k++)
+            if (kernel->problems[k].size[rows] < most && kernel->problems[k].size[rows] > next)
+                next = kernel->problems[k].size[rows];
+        problem.dtype = b->options->dtype;
+        for (size_t k = 0; k < sizeof between / sizeof *between; k++) {
+            problem.size[rows] = between[k];
+            if (between[k] > next && between[k] < most) choose(list, kernel, &problem, true);
+        }
     }
 }
 
@@ -235,7 +256,7 @@ static enum status choose_model(struct builder *b, const struct kernel *kernel,
                 if (!strcmp(kernel->reals[r].name, reals[k].name) && reals[k].value > 0)
                     problem.real[r] = reals[k].value;
         if (b->device->kind == DEVICE_CPU && rows_of(kernel, &problem) > 64) continue;
-        choose(list, kernel, &problem);
+        choose(list, kernel, &problem, false);
     }
     return STATUS_OK;
 }
@@ -252,9 +273,11 @@ static enum status choose_problems(struct builder *b, const struct kernel *kerne
         struct problem problem;
         TRY(problem_parse(kernel, o->problem[i], &problem));
         problem.dtype = o->dtype;
-        choose(list, kernel, &problem);
+        choose(list, kernel, &problem, false);
     }
     if (!o->problems) choose_standard(b, kernel, list);
+    if (!o->problems && o->tune && !o->quick && b->device->kind == DEVICE_CUDA)
+        choose_covers(b, kernel, list);
     return STATUS_OK;
 }
 
@@ -333,10 +356,12 @@ static enum status add_cells(struct builder *b, const struct choice *list) {
             int count = policies_for(b, item, policies);
             for (int k = 0; k < count; k++) {
                 if (pass == 1) {
-                    TRY(add_cell(b, item->kernel, &item->problem, policies[k], false));
-                } else if (item->kernel != stream && (b->options->baselines || b->options->tune)) {
+                    TRY(add_cell(b, item->kernel, &item->problem, policies[k], false,
+                                 item->is_cover));
+                } else if (item->kernel != stream && !item->is_cover &&
+                           (b->options->baselines || b->options->tune)) {
                     struct problem bytes = session_stream_problem(item->kernel, &item->problem);
-                    TRY(add_cell(b, stream, &bytes, policies[k], true));
+                    TRY(add_cell(b, stream, &bytes, policies[k], true, false));
                 }
             }
         }

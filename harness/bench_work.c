@@ -17,6 +17,10 @@ int cell_position(const struct cell *c, int point) {
     return -1;
 }
 
+bool cell_same_chain(const struct cell *a, const struct cell *b) {
+    return a->group == b->group && !memcmp(&a->policy, &b->policy, sizeof a->policy);
+}
+
 enum status cell_queue(struct cell *c, int point) {
     struct group *g = c->group;
     if (c->points == c->capacity) {
@@ -195,6 +199,15 @@ static enum status settled_before(struct bench *b, struct cell *c, int position,
         b->out->failed++;
         return store_record(b->store, b->run, c->policy, 0, &r);
     }
+    if (b->chooser && (r.build.spill_bytes > 0 || r.build.blocks_per_sm == 0)) {
+        r.status = STATUS_LAUNCH; /* a tuner does not time what cannot be good */
+        snprintf(r.reason, sizeof r.reason,
+                 r.build.spill_bytes > 0 ? "spills %d bytes to local memory: not timed"
+                                         : "no block of it fits a multiprocessor: not timed",
+                 r.build.spill_bytes);
+        b->out->failed++;
+        return store_record(b->store, b->run, c->policy, 0, &r);
+    }
     if (b->options->resume) {
         bool has;
         double median;
@@ -203,8 +216,8 @@ static enum status settled_before(struct bench *b, struct cell *c, int position,
         if (has) return note_result(b, c, &r.point, median), STATUS_OK;
     }
     if (!b->options->retry) {
-        bool deadly;
-        TRY(store_is_deadly(b->store, b->out->device.slug, bench_commit(&deadly), &r, &deadly));
+        bool deadly, dirty;
+        TRY(store_is_deadly(b->store, b->out->device.slug, bench_commit(&dirty), &r, &deadly));
         if (deadly || g->deadly[index]) {
             g->deadly[index] = true;
             b->out->quarantined++;
@@ -230,7 +243,7 @@ static bool is_ready(const struct bench *b, const struct cell *c) {
 static enum status skip_contest(struct bench *b, struct cell *c, bool *out) {
     struct record like = {.problem = c->problem};
     *out = false;
-    if (!b->options->resume || c->fresh) return STATUS_OK;
+    if (!b->options->resume || c->fresh || b->chooser) return STATUS_OK;
     snprintf(like.kernel, sizeof like.kernel, "%s", c->group->kernel->name);
     TRY(store_has_contest(b->store, b->out->device.slug, c->policy, &like, out));
     if (*out) c->finished = true, b->done++;

@@ -30,6 +30,9 @@ struct bench;
 /* Whoever chooses points while they are measured. */
 struct chooser {
     void *context;
+    /* The plan is made: opens cells. And: all is done, or interrupted; the plan is still there. */
+    enum status (*begin)(void *context, struct bench *bench);
+    enum status (*end)(void *context, struct bench *bench);
     /* All that is queued for an open cell was sent: may queue more (cell_queue), or close it. */
     enum status (*more)(void *context, struct bench *bench, struct cell *cell);
     /* A position of the cell's order has its time; INFINITY where the point failed. */
@@ -76,6 +79,8 @@ json_t *bench_point_json(const struct kernel *kernel, const struct point *point)
 
 /* Queues one of the group's points for a cell, and for compilation where it was not. */
 enum status cell_queue(struct cell *cell, int point);
+/* Do two cells share binaries and policy, so that a point is one for both? */
+bool cell_same_chain(const struct cell *a, const struct cell *b);
 /* The position of a point in the cell's order; -1 where it was not queued. */
 int cell_position(const struct cell *cell, int point);
 

@@ -2,22 +2,17 @@
 
 #include <errno.h>
 #include <math.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "harness/store_sql.h"
 #include "harness/worker.h"
 #include "kernels/registry.h"
 
-struct store {
-    sqlite3 *db;
-    char path[1024];
-};
-
-static enum status db_fail(struct store *s, const char *doing) {
+enum status store_fail(struct store *s, const char *doing) {
     int code = sqlite3_errcode(s->db);
     const char *hint = "";
     if (code == SQLITE_FULL) hint = "; free some space and run again with --resume";
@@ -29,11 +24,11 @@ static enum status db_fail(struct store *s, const char *doing) {
 
 static enum status execute(struct store *s, const char *sql) {
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? STATUS_OK
-                                                                   : db_fail(s, "writing");
+                                                                   : store_fail(s, "writing");
 }
 
 /* Ends the transaction that is open: with a COMMIT where all went well. */
-static enum status in_transaction(struct store *s, enum status status) {
+enum status store_end_transaction(struct store *s, enum status status) {
     if (!status) status = execute(s, "COMMIT");
     if (status) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     return status;
@@ -51,7 +46,7 @@ static enum status ask(struct store *s, const char *sql, char *out, size_t bytes
         sqlite3_step(query) == SQLITE_ROW)
         snprintf(out, bytes, "%s", (const char *)sqlite3_column_text(query, 0));
     else
-        status = db_fail(s, "opening");
+        status = store_fail(s, "opening");
     sqlite3_finalize(query);
     return status;
 }
@@ -102,7 +97,7 @@ static enum status migrate(struct store *s) {
     TRY(read_version(s, &version));
     for (bool done = version == STORE_VERSION; !done;) {
         TRY(execute(s, "BEGIN IMMEDIATE"));
-        TRY(in_transaction(s, migrate_step(s, &done)));
+        TRY(store_end_transaction(s, migrate_step(s, &done)));
     }
     return STATUS_OK;
 }
@@ -176,18 +171,7 @@ void store_close(struct store *s) {
 /* --- inserting ----------------------------------------------------------------------------------
  */
 
-struct value { /* of a parameter: text, integer or real; NULL text is SQL's NULL */
-    char kind;
-    const char *text;
-    int64_t integer;
-    double real;
-};
-#define TEXT(x) ((struct value){'t', (x), 0, 0})
-#define INTEGER(x) ((struct value){'i', NULL, (int64_t)(x), 0})
-#define REAL(x) ((struct value){'r', NULL, 0, (x)})
-#define NOTHING ((struct value){'n', NULL, 0, 0})
-
-static void bind(sqlite3_stmt *statement, const struct value *values, int count) {
+void store_bind(sqlite3_stmt *statement, const struct value *values, int count) {
     for (int i = 0; i < count; i++) {
         const struct value *v = &values[i];
         if (v->kind == 't' && v->text)
@@ -201,24 +185,19 @@ static void bind(sqlite3_stmt *statement, const struct value *values, int count)
     }
 }
 
-/* Runs one statement; where it gives a row, its first column goes to *first. */
-static enum status run_sql(struct store *s, const char *sql, const struct value *values, int count,
-                           int64_t *first) {
+enum status store_sql(struct store *s, const char *sql, const struct value *values, int count,
+                      int64_t *first) {
     sqlite3_stmt *statement;
     if (sqlite3_prepare_v2(s->db, sql, -1, &statement, NULL) != SQLITE_OK)
-        return db_fail(s, "preparing");
-    bind(statement, values, count);
+        return store_fail(s, "preparing");
+    store_bind(statement, values, count);
     int code = sqlite3_step(statement);
     if (code == SQLITE_ROW && first) *first = sqlite3_column_int64(statement, 0);
     if (code == SQLITE_ROW) code = SQLITE_DONE;
-    enum status status = code == SQLITE_DONE ? STATUS_OK : db_fail(s, "writing");
+    enum status status = code == SQLITE_DONE ? STATUS_OK : store_fail(s, "writing");
     sqlite3_finalize(statement);
     return status;
 }
-#define RUN(store, sql, first, ...)                                                                \
-    run_sql(store, sql, (const struct value[]){__VA_ARGS__},                                       \
-            (int)(sizeof((const struct value[]){__VA_ARGS__}) / sizeof(struct value)), first)
-
 enum status store_begin_run(struct store *s, const struct environment *e, int64_t *run) {
     int64_t device = 0;
     json_t *json = info_to_json(&e->device);
@@ -264,25 +243,25 @@ enum status store_new_contest(struct store *s, int64_t *contest) {
     return RUN(s, "INSERT INTO contest (id) VALUES (?) RETURNING id", contest, NOTHING);
 }
 
-static enum status problem_id(struct store *s, const struct kernel *kernel, const struct record *r,
-                              int64_t *out) {
+enum status store_problem_id(struct store *s, const struct kernel *kernel,
+                             const struct problem *problem, int64_t *out) {
     char text[MAX_TEXT];
     int rows = kernel_size(kernel, "rows");
-    struct cost cost = kernel->cost(&r->problem);
-    problem_format(kernel, &r->problem, text);
+    struct cost cost = kernel->cost(problem);
+    problem_format(kernel, problem, text);
     return RUN(s,
                "INSERT INTO problem (kernel, dtype, problem, rows, read_bytes, write_bytes, flops) "
                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kernel, dtype, problem) DO UPDATE SET "
                "read_bytes = excluded.read_bytes, write_bytes = excluded.write_bytes RETURNING id",
-               out, TEXT(kernel->name), TEXT(dtype_name(r->problem.dtype)), TEXT(text),
-               rows < 0 ? NOTHING : INTEGER(r->problem.size[rows]), REAL(cost.read_bytes),
+               out, TEXT(kernel->name), TEXT(dtype_name(problem->dtype)), TEXT(text),
+               rows < 0 ? NOTHING : INTEGER(problem->size[rows]), REAL(cost.read_bytes),
                REAL(cost.write_bytes), REAL(cost.flops));
 }
 
-static enum status point_id(struct store *s, const struct kernel *kernel, const struct record *r,
-                            int64_t *out) {
+enum status store_point_id(struct store *s, const struct kernel *kernel, const struct point *point,
+                           int64_t *out) {
     char text[MAX_TEXT];
-    point_format(kernel, &r->point, text);
+    point_format(kernel, point, text);
     return RUN(s,
                "INSERT INTO point (kernel, point) VALUES (?, ?) ON CONFLICT (kernel, point) DO "
                "UPDATE SET kernel = excluded.kernel RETURNING id",
@@ -341,9 +320,9 @@ static enum status insert_record(struct store *s, int64_t run, struct policy pol
     int64_t problem = 0, point = 0, build = 0;
     char residency[32];
     TRY(registry_find(r->kernel, &kernel));
-    TRY(problem_id(s, kernel, r, &problem));
+    TRY(store_problem_id(s, kernel, &r->problem, &problem));
     if (r->has_point) {
-        TRY(point_id(s, kernel, r, &point));
+        TRY(store_point_id(s, kernel, &r->point, &point));
         TRY(build_id(s, run, problem, point, run_arch(s, run), &r->build, &build));
     }
     snprintf(residency, sizeof residency, "%s", policy_text(policy));
@@ -397,28 +376,28 @@ static enum status add_counters(struct store *s, int64_t run, struct policy poli
 enum status store_counters(struct store *s, int64_t run, struct policy policy,
                            const struct record *r) {
     TRY(execute(s, "BEGIN IMMEDIATE"));
-    return in_transaction(s, add_counters(s, run, policy, r));
+    return store_end_transaction(s, add_counters(s, run, policy, r));
 }
 
 /* One record is one transaction. */
 enum status store_record(struct store *s, int64_t run, struct policy policy, int64_t contest,
                          const struct record *r) {
     TRY(execute(s, "BEGIN IMMEDIATE"));
-    return in_transaction(s, insert_record(s, run, policy, contest, r));
+    return store_end_transaction(s, insert_record(s, run, policy, contest, r));
 }
 
 static enum status insert_build(struct store *s, int64_t run, int arch, const struct record *r) {
     const struct kernel *kernel;
     int64_t problem = 0, point = 0, build = 0;
     TRY(registry_find(r->kernel, &kernel));
-    TRY(problem_id(s, kernel, r, &problem));
-    TRY(point_id(s, kernel, r, &point));
+    TRY(store_problem_id(s, kernel, &r->problem, &problem));
+    TRY(store_point_id(s, kernel, &r->point, &point));
     return build_id(s, run, problem, point, arch, &r->build, &build);
 }
 
 enum status store_build(struct store *s, int64_t run, int arch, const struct record *r) {
     TRY(execute(s, "BEGIN IMMEDIATE"));
-    return in_transaction(s, insert_build(s, run, arch, r));
+    return store_end_transaction(s, insert_build(s, run, arch, r));
 }
 
 enum status store_has(struct store *s, const char *device_slug, struct policy policy,
@@ -436,7 +415,8 @@ enum status store_has(struct store *s, const char *device_slug, struct policy po
         "m.point_id JOIN build b ON b.id = m.build_id WHERE d.slug = ? AND p.kernel = ? AND "
         "p.dtype = ? AND p.problem = ? AND pt.point = ? AND m.residency || ',' || m.launch = ? AND "
         "m.contest_id IS NULL AND (b.code_hash = ? OR ? = '') ORDER BY m.id DESC LIMIT 1";
-    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK) return db_fail(s, "reading");
+    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK)
+        return store_fail(s, "reading");
     const struct value values[] = {TEXT(device_slug),
                                    TEXT(kernel->name),
                                    TEXT(dtype_name(like->problem.dtype)),
@@ -445,7 +425,7 @@ enum status store_has(struct store *s, const char *device_slug, struct policy po
                                    TEXT(policy_text(policy)),
                                    TEXT(like->build.code_hash),
                                    TEXT(like->build.code_hash)};
-    bind(query, values, 8);
+    store_bind(query, values, 8);
     if (sqlite3_step(query) == SQLITE_ROW) {
         *out = true;
         if (!strcmp((const char *)sqlite3_column_text(query, 0), "ok"))
@@ -524,7 +504,8 @@ enum status store_query(struct store *s, const char *sql, const char *const *par
     enum { MOST = 64 };
     sqlite3_stmt *query;
     const char *names[MOST], *values[MOST];
-    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK) return db_fail(s, "reading");
+    if (sqlite3_prepare_v2(s->db, sql, -1, &query, NULL) != SQLITE_OK)
+        return store_fail(s, "reading");
     for (int i = 0; i < param_count; i++)
         sqlite3_bind_text(query, i + 1, params[i], -1, SQLITE_TRANSIENT);
     enum status status = STATUS_OK;
@@ -537,7 +518,7 @@ enum status store_query(struct store *s, const char *sql, const char *const *par
         }
         status = row(context, columns, names, values);
     }
-    if (!status && code != SQLITE_DONE && code != SQLITE_ROW) status = db_fail(s, "reading");
+    if (!status && code != SQLITE_DONE && code != SQLITE_ROW) status = store_fail(s, "reading");
     sqlite3_finalize(query);
     return status;
 }

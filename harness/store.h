@@ -66,6 +66,25 @@ enum status store_has_contest(struct store *store, const char *device_slug, stru
 /* The last committed ceilings of a device, for `devices`. False when there are none. */
 bool store_get_ceilings(struct store *store, const char *device_slug, struct ceilings *out);
 
+/* --- searches ----------------------------------------------------------------------------------
+ */
+struct tuning { /* a row of the table; see schema_3.sql */
+    char state[12], strategy[16], stopped[24];
+    int space, evaluations;
+    bool has_winner, has_launched;
+    struct point winner, launched;
+    double median_ns, low_ns, high_ns, default_ns, margin, margin_low, ceiling_ns; /* 0: unknown */
+    double launched_ns, regret, left_out; /* left_out: NAN where there are too few shapes */
+};
+/* Writes a run's row of a problem and policy, over the one that was there. */
+enum status store_tuning(struct store *store, int64_t run, const struct kernel *kernel,
+                         const struct problem *problem, struct policy policy,
+                         const struct tuning *tuning);
+/* The latest row of the device that has a decided winner. */
+enum status store_get_tuning(struct store *store, const char *device_slug,
+                             const struct kernel *kernel, const struct problem *problem,
+                             struct policy policy, struct tuning *out, bool *found);
+
 /* Runs a query and calls `row` for each row; columns as text, NULL where SQL has NULL. A status
  * other than OK from `row` ends the query. */
 enum status store_query(struct store *store, const char *sql, const char *const *params,

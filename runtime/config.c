@@ -66,8 +66,7 @@ void config_close(struct config *config) {
 
 const char *config_origin(const struct config *config) { return config->origin; }
 
-/* How far an entry's problem is from the one asked for; infinite where a compiled size differs. */
-static double distance(const struct kernel *kernel, const struct problem *a,
+double config_distance(const struct kernel *kernel, const struct problem *a,
                        const struct problem *b) {
     double sum = 0;
     for (int i = 0; i < kernel->size_count; i++) {
@@ -106,7 +105,7 @@ bool config_point(const struct config *config, const struct kernel *kernel,
                     config->origin, i + 1, fail_message());
             continue;
         }
-        double far = distance(kernel, problem, &theirs);
+        double far = config_distance(kernel, problem, &theirs);
         if (strcmp(json_text(entry, "policy"), policy_text(policy))) far += 100;
         if (far < least && kernel->legal(problem, &point, device, NULL)) least = far, *out = point;
     }

@@ -29,4 +29,9 @@ bool config_point(const struct config *config, const struct kernel *kernel,
                   const struct problem *problem, struct policy policy,
                   const struct device_info *device, struct point *out);
 
+/* How far a problem is from another's entry: the sum of |log ratio| over the sizes that are not
+ * compiled; INFINITY where a compiled one differs. */
+double config_distance(const struct kernel *kernel, const struct problem *a,
+                       const struct problem *b);
+
 #endif

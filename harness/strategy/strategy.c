@@ -144,14 +144,21 @@ void search_close(struct search *search) {
     free(search);
 }
 
+bool search_take(struct search *search, int point) {
+    if (search_is_asked(search, point)) return false;
+    int last = search->left[--search->left_count];
+    search->left[search->place[point]] = last, search->left[search->left_count] = point;
+    search->place[last] = search->place[point], search->place[point] = search->left_count;
+    search->out[search->out_count++] = point;
+    return true;
+}
+
 int search_ask(struct search *search) {
     if (!search->left_count) return SEARCH_NONE;
     int point = search->strategy->ask(search);
     if (point < 0 || search_is_asked(search, point)) point = search_any(search);
-    int last = search->left[--search->left_count];
-    search->left[search->place[point]] = last, search->left[search->left_count] = point;
-    search->place[last] = search->place[point], search->place[point] = search->left_count;
-    return search->out[search->out_count++] = point;
+    search_take(search, point);
+    return point;
 }
 
 void search_tell(struct search *search, int point, double ns) {

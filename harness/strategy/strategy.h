@@ -78,6 +78,8 @@ void strategy_defaults(const struct strategy *strategy, double *parameters);
 enum status search_open(const struct search_space *space, const struct strategy *strategy,
                         uint64_t seed, const double *parameters, struct search **out);
 int search_ask(struct search *search); /* SEARCH_NONE once every point was asked for */
+/* The caller's own idea: counts as asked for, and is told like any other. False: it was before. */
+bool search_take(struct search *search, int point);
 void search_tell(struct search *search, int point, double ns);
 int search_best(const struct search *search); /* of those told; SEARCH_NONE when none worked */
 void search_close(struct search *search);     /* NULL is fine */
