@@ -268,6 +268,8 @@ static enum status choose_problems(struct builder *b, const struct kernel *kerne
         return o->kernels
                    ? fail(STATUS_ARGUMENT, "%s has no %s form", kernel->name, dtype_name(o->dtype))
                    : STATUS_OK;
+    /* a tuner needs stream as others' ceiling only, unless it is named */
+    if (o->tune && !o->kernels && !strcmp(kernel->name, "stream")) return STATUS_OK;
     if (o->model) return choose_model(b, kernel, list);
     for (int i = 0; i < o->problems; i++) {
         struct problem problem;

@@ -128,10 +128,11 @@ static enum status begin_search(struct tuner *t, struct bench *b, struct cell *c
     TRY(open_space(t, b, c));
     int points = s->space.points, tenth = points / 10;
     s->budget = tenth < 24 ? 24 : tenth > 160 ? 160 : tenth;
+    if (c->is_ceiling) s->budget = 32; /* a few percent of one space that all sizes share */
     if (b->options->quick) s->budget = 8;
     if (t->options->evaluations) s->budget = t->options->evaluations;
     if (t->options->exhaust || s->budget > points) s->budget = points;
-    s->patience = t->options->exhaust ? points : s->budget / 3 < 16 ? 16 : s->budget / 3;
+    s->patience = t->options->exhaust ? points : s->budget / 4 < 16 ? 16 : s->budget / 4;
     s->phase = SEARCHING;
     s->row_of_store.space = points;
     b->total += s->budget;
