@@ -15,6 +15,7 @@
 
 #include "harness/pool.h"
 #include "harness/worker.h"
+#include "kernels/registry.h"
 #include "runtime/compile.h"
 #include "runtime/config.h"
 #include "runtime/clock.h"
@@ -595,7 +596,7 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     TRY(store_begin_run(b->store, e, &b->run));
     b->out->run = b->run;
     TRY(measure_device(b));
-    TRY(config_open(b->options->configs, &e->device, &config));
+    TRY(config_open(b->options->configs, &e->device, registry_find, &config));
     enum status status = bench_plan(b->options, &e->device, config, &b->plan);
     config_close(config);
     if (status) return status;
