@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "kernels/registry.h"
-#include "runtime/compile.h"
 #include "runtime/config.h"
 #include "runtime/device.h"
 
@@ -444,48 +443,6 @@ static void our_own_files(void **state) {
     config_close(config);
 }
 
-/* --- a source by itself ----------------------------------------------------------------------- */
-
-static void flat(const char *text, const char *wanted) {
-    char path[200], *got = NULL;
-    write_file("flat.cu", text);
-    snprintf(path, sizeof path, "%s/flat.cu", folder);
-    enum status status = source_flatten(path, &got);
-    if (!wanted) {
-        assert_int_equal(status, STATUS_FORMAT);
-        return;
-    }
-    good(status);
-    assert_string_equal(got, wanted);
-    free(got);
-}
-
-static void flat_sources(void **state) {
-    (void)state;
-    write_file("own.h", "#ifndef OWN\n#define OWN\nint own;\n#endif\n");
-    flat("a\n\n\n\nb", "a\n\nb\n");
-    flat("#include \"own.h\"\n#include \"own.h\"\n#include <math.h>\n",
-         "#ifndef OWN\n#define OWN\nint own;\n#endif\n#include <math.h>\n");
-    flat("#ifdef __CUDACC__\na\n#ifdef X\nb\n#else\nc\n#endif\n#else\n#ifdef X\nd\n#else\ne\n"
-         "#endif\n#include \"none.h\"\n#endif // of it\nf\n",
-         "a\n#ifdef X\nb\n#else\nc\n#endif\nf\n");
-    flat("#ifndef CHECK\na\n  # else // CHECK\nb\n#endif\n#ifdef CHECK\nc\n#endif\n", "a\n");
-    flat("#ifndef KERNELS_A_CUH\n#define KERNELS_A_CUH\na\n#define KERNEL_A 1\n#endif\n",
-         "a\n#define KERNEL_A 1\n");
-    flat("#if X\na\n#elif Y\nb\n#else\nc\n#endif\n", "#if X\na\n#elif Y\nb\n#else\nc\n#endif\n");
-    flat("#include \"none.h\"\n", NULL);
-    flat("#ifdef CHECK\n", NULL);
-    flat("#endif\n", NULL);
-    flat("#ifdef CHECK\n#elif X\n#endif\n", NULL);
-    char *text;
-    good(source_flatten("kernels/rmsnorm/rmsnorm.cu", &text));
-    assert_null(strstr(text, "#include \""));
-    assert_null(strstr(text, "SIMT_EXPORT")); /* a host compiler's */
-    assert_null(strstr(text, "ENTRY(check)"));
-    assert_non_null(strstr(text, "row_sum"));
-    free(text);
-}
-
 /* ---------------------------------------------------------------------------------------------- */
 
 static int set_up(void **state) {
@@ -511,7 +468,6 @@ int main(void) {
         cmocka_unit_test(slugs),           cmocka_unit_test(bad_files_are_refused),
         cmocka_unit_test(bad_after_bad),   cmocka_unit_test(an_unknown_kernel),
         cmocka_unit_test(lines),           cmocka_unit_test(our_own_files),
-        cmocka_unit_test(flat_sources),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
