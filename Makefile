@@ -112,6 +112,9 @@ torch:
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
 readme:
 	@python3 scripts/readme.py
+unmeasured:
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@$(B)/fastinfer config --unmeasured "Tesla T4" --arch sm_75 --out configs
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 check-format:
@@ -128,8 +131,9 @@ help:
 	@echo "make gate         fail where a kernel got slower than in BASE=HEAD~1; options in GATE"
 	@echo "make torch        PyTorch in .venv, for the baseline"
 	@echo "make readme       README's tables from results/"
+	@echo "make unmeasured   configs/tesla-t4.json by compiling alone: nothing in it was timed"
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all bench test test-gpu gate torch readme format check-format tidy clean help build-tests .FORCE
+.PHONY: all bench test test-gpu gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

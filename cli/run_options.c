@@ -126,7 +126,8 @@ enum status run_options_check(struct run_options *a) {
     for (int i = 0; i < a->name_count; i++)
         TRY(registry_find(a->names[i], &o->kernel[o->kernels++]));
     if (o->problems && !o->kernels)
-        return fail(STATUS_ARGUMENT, "--problem belongs to a kernel: fastinfer bench KERNEL --problem ...");
+        return fail(STATUS_ARGUMENT,
+                    "--problem belongs to a kernel: fastinfer bench KERNEL --problem ...");
     if (o->quick && o->exhaust)
         return fail(STATUS_ARGUMENT, "--quick and --exhaust exclude each other");
     return STATUS_OK;

@@ -11,6 +11,7 @@
 
 #include "harness/bench_work.h"
 #include "harness/worker.h"
+#include "kernels/registry.h"
 #include "runtime/clock.h"
 #include "runtime/compile.h"
 #include "runtime/config.h"
@@ -161,7 +162,7 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     TRY(store_begin_run(b->store, e, &b->run));
     b->out->run = b->run;
     TRY(measure_device(b));
-    TRY(config_open(b->options->configs, &e->device, &config));
+    TRY(config_open(b->options->configs, &e->device, registry_find, &config));
     enum status status = bench_plan(b->options, &e->device, config, &b->plan);
     config_close(config);
     if (status) return status;

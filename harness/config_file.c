@@ -34,12 +34,13 @@ static enum status take_head(void *head, int columns, const char *const *names,
     return STATUS_OK;
 }
 
-/* Entries of an older file that this database has nothing about: kept. */
+/* Entries of an older file that this database has nothing about: kept, if they were measured. */
 static void keep_entries(json_t *entries, const char *path) {
     static const char *const keys[] = {"kernel", "dtype", "policy", "problem"};
     json_t *older = json_load_file(path, 0, NULL), *entry, *mine;
     size_t i, j, fresh = json_array_size(entries);
-    json_array_foreach(json_object_get(older, "entries"), i, entry) {
+    bool measured = json_is_true(json_object_get(older, "measured"));
+    json_array_foreach(measured ? json_object_get(older, "entries") : NULL, i, entry) {
         bool found = false;
         for (j = 0; j < fresh && !found; j++) {
             mine = json_array_get(entries, j);

@@ -208,7 +208,7 @@ static enum status open_all(struct taking *t) {
     struct device_info info;
     for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
         device_describe_arch(archs[i], &info);
-        TRY(config_open(o->configs, &info, &t->code_config[i]));
+        TRY(config_open(o->configs, &info, registry_find, &t->code_config[i]));
     }
     TRY(device_open_cpu(&cpu));
     cpu->info.arch = CPU_COUNTED;
@@ -216,7 +216,7 @@ static enum status open_all(struct taking *t) {
     t->timed = !strncmp(o->device, "cuda:", 5);
     if (!t->timed) return STATUS_OK;
     TRY(device_describe_cuda(atoi(o->device + 5), &t->info));
-    return config_open(o->configs, &t->info, &t->cell_config);
+    return config_open(o->configs, &t->info, registry_find, &t->cell_config);
 }
 
 static enum status take_kernel(struct taking *t, const struct kernel *kernel) {

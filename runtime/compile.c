@@ -155,6 +155,13 @@ static void unit_of_problem(struct unit *unit, const struct kernel *kernel,
         if (kernel->sizes[i].compiled) define(unit, kernel->sizes[i].name, problem->size[i]);
 }
 
+static void unit_of_plan(struct unit *unit, const struct plan *plan) {
+    const struct stage *first = &plan->stage[0];
+    for (int i = 0; i < plan->stages; i++) unit->entry[unit->entries++] = plan->stage[i].entry;
+    unit->threads = (int)(first->block[0] * first->block[1] * first->block[2]);
+    unit->dynamic_bytes = first->shared_bytes;
+}
+
 /* A kernel from outside finds headers beside it: they belong to its key. */
 static void hash_neighbours(struct hash *hash, const char *source) {
     char pattern[1100];
@@ -315,15 +322,18 @@ enum status compile_points(const struct kernel *kernel, const struct problem *pr
         unit_of_problem(&units[i], kernel, problem);
         for (int t = 0; t < kernel->tunable_count; t++)
             define(&units[i], kernel->tunables[t].name, points[i].value[t]);
-        for (int s = 0; s < plan.stages; s++)
-            units[i].entry[units[i].entries++] = plan.stage[s].entry;
-        units[i].threads =
-            (int)(plan.stage[0].block[0] * plan.stage[0].block[1] * plan.stage[0].block[2]);
-        units[i].dynamic_bytes = plan.stage[0].shared_bytes;
+        unit_of_plan(&units[i], &plan);
     }
     enum status status = compile_units(units, count, target);
     free(units);
     return status;
+}
+
+enum status compile_file(const char *path, const struct plan *plan, struct target target,
+                         struct build *build) {
+    struct unit unit = {.source = path, .build = build};
+    unit_of_plan(&unit, plan);
+    return compile_units(&unit, 1, target);
 }
 
 enum status compile_check(const struct kernel *kernel, const struct problem *problem,

@@ -39,6 +39,10 @@ enum status compile_check(const struct kernel *kernel, const struct problem *pro
 /* kernels/support/support.cu: fill, touch, empty, hold. */
 enum status compile_support(struct target target, struct build *build);
 
+/* A .cu that stands alone, as it is: without macros, without our headers. `plan` names entries. */
+enum status compile_file(const char *path, const struct plan *plan, struct target target,
+                         struct build *build);
+
 /* The compiler in use and its version: "NVRTC 13.0 (/usr/.../libnvrtc.so.13)", "g++ 12.2.0". */
 enum status compiler_describe(struct target target, char *out, size_t bytes);
 /* Is there an NVRTC that suits the driver (or any, without one)? If not, fail_message() names the
@@ -55,5 +59,8 @@ struct source {
     size_t bytes;
 };
 const struct source *source_find(const char *path);
+/* A kernel's .cu with what it includes in place, reduced to what a GPU's compiler takes of it: it
+ * needs its macros and nothing else. The caller frees *out. */
+enum status source_flatten(const char *path, char **out);
 
 #endif

@@ -1,17 +1,11 @@
-#include "runtime/config.h"
-#include "runtime/json_text.h"
+/* config.c - the chain of files, and the entry that answers for a problem. */
+#include "runtime/config_internal.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-struct config {
-    char origin[1024];
-    json_t *entries; /* NULL: the built-in defaults */
-};
 
 static void find_folder(const char *folder, char *out, size_t bytes) {
     const char *own = getenv("FASTINFER_CONFIGS"), *root = getenv("FASTINFER_ROOT");
@@ -25,46 +19,65 @@ static void find_folder(const char *folder, char *out, size_t bytes) {
         snprintf(out, bytes, "%s/configs", root);
 }
 
-/* True where the file exists and is good. */
-static bool read_file(const char *path, struct config *config) {
-    json_error_t error;
-    if (access(path, F_OK)) return false;
-    json_t *json = json_load_file(path, 0, &error);
-    json_t *entries = json_object_get(json, "entries");
-    if (!json)
-        fprintf(stderr, "fastinfer: %s:%d: %s; the file is passed over\n", path, error.line,
-                error.text);
-    else if (!json_is_array(entries))
-        fprintf(stderr,
-                "fastinfer: %s:1: no array \"entries\" was found; the file is passed over\n", path);
-    else {
-        config->entries = json_incref(entries);
-        snprintf(config->origin, sizeof config->origin, "%s%s", path,
-                 json_is_false(json_object_get(json, "measured")) ? " (not measured)" : "");
-    }
-    json_decref(json);
-    return config->entries != NULL;
+static void add_link(char *chain, size_t bytes, const char *path, const char *outcome) {
+    size_t n = strlen(chain);
+    snprintf(chain + n, bytes - n, "%s%s%s", n ? "; " : "", outcome, path);
 }
 
-enum status config_open(const char *folder, const struct device_info *device, struct config **out) {
-    char base[700], path[900];
-    *out = calloc(1, sizeof **out);
-    if (!*out) return fail(STATUS_SYSTEM, "out of memory");
-    snprintf((*out)->origin, sizeof(*out)->origin, "built-in default");
+/* Takes the first of the files that is there and good; *refused: one was there and bad. */
+static enum status take_first(char files[][900], int count, const struct device_info *device,
+                              config_find_kernel *find, bool *refused, struct config **out) {
+    char chain[sizeof(*out)->chain] = "";
+    *out = NULL;
+    for (int i = 0; i < count && !*out; i++) {
+        if (access(files[i], F_OK)) {
+            add_link(chain, sizeof chain, files[i], "no ");
+        } else if (config_read(files[i], device, find, out)) {
+            fprintf(stderr, "fastinfer: %s\n", fail_message());
+            add_link(chain, sizeof chain, files[i], "refused ");
+            *refused = true;
+        } else {
+            add_link(chain, sizeof chain, (*out)->origin, "");
+        }
+    }
+    if (!*out) {
+        *out = calloc(1, sizeof **out);
+        if (!*out) return fail(STATUS_SYSTEM, "out of memory");
+        snprintf((*out)->origin, sizeof(*out)->origin, "built-in default");
+        add_link(chain, sizeof chain, (*out)->origin, "");
+    }
+    memcpy((*out)->chain, chain, sizeof chain);
+    return STATUS_OK;
+}
+
+enum status config_open(const char *folder, const struct device_info *device,
+                        config_find_kernel *find, struct config **out) {
+    char base[700], files[2][900];
+    bool refused = false;
     find_folder(folder, base, sizeof base);
-    snprintf(path, sizeof path, "%s/%s.json", base, device->slug);
-    if (read_file(path, *out)) return STATUS_OK;
-    snprintf(path, sizeof path, "%s/sm_%d.json", base, device->arch);
-    if (device->kind == DEVICE_CUDA) read_file(path, *out);
+    snprintf(files[0], sizeof files[0], "%s/%s.json", base, device->slug);
+    snprintf(files[1], sizeof files[1], "%s/sm_%d.json", base, device->arch);
+    TRY(take_first(files, device->kind == DEVICE_CUDA ? 2 : 1, device, find, &refused, out));
+    if (refused)
+        fprintf(stderr, "fastinfer: the file is passed over; for %s this is used: %s\n",
+                device->name, (*out)->origin);
+    else if ((*out)->count && !(*out)->measured)
+        fprintf(stderr, "fastinfer: the points of %s were compiled and not measured\n",
+                (*out)->path);
     return STATUS_OK;
 }
 
 void config_close(struct config *config) {
-    if (config) json_decref(config->entries);
+    if (config) free(config->entries);
     free(config);
 }
 
 const char *config_origin(const struct config *config) { return config->origin; }
+const char *config_chain(const struct config *config) { return config->chain; }
+const char *config_path(const struct config *config) { return config->path; }
+bool config_measured(const struct config *config) { return config->measured; }
+int config_count(const struct config *config) { return config->count; }
+int config_left_out(const struct config *config) { return config->left_out; }
 
 double config_distance(const struct kernel *kernel, const struct problem *a,
                        const struct problem *b) {
@@ -77,37 +90,28 @@ double config_distance(const struct kernel *kernel, const struct problem *a,
     return sum;
 }
 
-static enum status parse_entry(const struct kernel *kernel, const json_t *entry,
-                               struct problem *problem, struct point *point) {
-    const char *texts[2], *const keys[2] = {"problem", "point"};
-    for (int i = 0; i < 2; i++)
-        if (!(texts[i] = json_string_value(json_object_get(entry, keys[i]))))
-            return fail(STATUS_FORMAT, "no text \"%s\" was found", keys[i]);
-    TRY(problem_parse(kernel, texts[0], problem));
-    return point_parse(kernel, texts[1], point);
+bool config_find(const struct config *config, const struct kernel *kernel,
+                 const struct problem *problem, struct policy policy,
+                 const struct device_info *device, struct config_match *out) {
+    *out = (struct config_match){NULL, INFINITY, true};
+    for (int i = 0; i < config->count; i++) {
+        const struct config_entry *e = &config->entries[i];
+        if (strcmp(e->kernel->name, kernel->name) != 0 || e->problem.dtype != problem->dtype)
+            continue;
+        bool other = e->policy.residency != policy.residency || e->policy.launch != policy.launch;
+        double far = config_distance(kernel, problem, &e->problem);
+        bool nearer = other == out->other_policy ? far < out->distance : !other;
+        if (nearer && far < INFINITY && kernel->legal(problem, &e->point, device, NULL))
+            *out = (struct config_match){e, far, other};
+    }
+    return out->entry != NULL;
 }
 
 bool config_point(const struct config *config, const struct kernel *kernel,
                   const struct problem *problem, struct policy policy,
                   const struct device_info *device, struct point *out) {
-    size_t i;
-    json_t *entry;
-    double least = INFINITY;
-    *out = point_default(kernel);
-    json_array_foreach(config->entries, i, entry) {
-        struct problem theirs = {0};
-        struct point point = {{0}};
-        if (strcmp(json_text(entry, "kernel"), kernel->name) ||
-            strcmp(json_text(entry, "dtype"), dtype_name(problem->dtype)))
-            continue;
-        if (parse_entry(kernel, entry, &theirs, &point)) {
-            fprintf(stderr, "fastinfer: %s: entry %zu: %s; the entry is passed over\n",
-                    config->origin, i + 1, fail_message());
-            continue;
-        }
-        double far = config_distance(kernel, problem, &theirs);
-        if (strcmp(json_text(entry, "policy"), policy_text(policy))) far += 100;
-        if (far < least && kernel->legal(problem, &point, device, NULL)) least = far, *out = point;
-    }
-    return least < INFINITY;
+    struct config_match match;
+    bool found = config_find(config, kernel, problem, policy, device, &match);
+    *out = found ? match.entry->point : point_default(kernel);
+    return found;
 }

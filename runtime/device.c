@@ -1,6 +1,7 @@
 /* device.c - opening a device by its id, and the facts of architectures. */
 #include "runtime/device.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,17 @@ enum status device_open(const char *id, char *note, struct device **out) {
         if (!id[4] || (end && !*end && end != id + 5)) return device_open_cuda((int)ordinal, out);
     }
     return fail(STATUS_ARGUMENT, "device '%s' is none of auto, cpu, cuda:N", id);
+}
+
+void device_slug(const char *name, char *slug, size_t bytes) {
+    size_t n = 0;
+    for (; *name && n + 1 < bytes; name++)
+        if (isalnum((unsigned char)*name))
+            slug[n++] = (char)tolower((unsigned char)*name);
+        else if (n && slug[n - 1] != '-')
+            slug[n++] = '-';
+    while (n && slug[n - 1] == '-') n--;
+    slug[n] = 0;
 }
 
 /* Limits by compute capability (CUDA programming guide, table of technical specifications), and

@@ -92,6 +92,9 @@ int device_cuda_count(void);
 enum status device_describe_cuda(int ordinal, struct device_info *out);
 void device_describe_cpu(struct device_info *out);
 
+/* "Tesla T4" -> "tesla-t4": letters and digits, all else a hyphen between them. */
+void device_slug(const char *name, char *slug, size_t bytes);
+
 /* The facts of an architecture for compiling without such a device: arch 75 gives a Tesla T4's
  * limits, others their usual ones. */
 void device_describe_arch(int arch, struct device_info *out);

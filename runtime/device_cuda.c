@@ -2,7 +2,6 @@
  */
 #include "runtime/device.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,17 +54,6 @@ static int attribute(const struct cuda_api *api, CUdevice device, int which) {
     return value;
 }
 
-static void make_slug(const char *name, char *slug, size_t bytes) {
-    size_t n = 0;
-    for (; *name && n + 1 < bytes; name++)
-        if (isalnum((unsigned char)*name))
-            slug[n++] = (char)tolower((unsigned char)*name);
-        else if (n && slug[n - 1] != '-')
-            slug[n++] = '-';
-    while (n && slug[n - 1] == '-') n--;
-    slug[n] = 0;
-}
-
 enum status device_describe_cuda(int ordinal, struct device_info *out) {
     const struct cuda_api *api = cuda_api();
     if (!api) return STATUS_MISSING;
@@ -79,7 +67,7 @@ enum status device_describe_cuda(int ordinal, struct device_info *out) {
     CUDA(cuDeviceTotalMem_v2(&memory, device));
     *out = (struct device_info){.kind = DEVICE_CUDA, .ordinal = ordinal};
     CUDA(cuDeviceGetName(out->name, sizeof out->name, device));
-    make_slug(out->name, out->slug, sizeof out->slug);
+    device_slug(out->name, out->slug, sizeof out->slug);
     snprintf(out->id, sizeof out->id, "cuda:%d", ordinal);
 #define GET(name) attribute(api, device, CU_DEVICE_ATTRIBUTE_##name)
     out->arch = GET(COMPUTE_CAPABILITY_MAJOR) * 10 + GET(COMPUTE_CAPABILITY_MINOR);

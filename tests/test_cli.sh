@@ -185,7 +185,7 @@ expect 'no such strategy' 2 'one of auto' replay "$space" --strategy autos
 expect 'calibrating without a GPU' 2 'GPU' calibrate
 expect 'calibrating an emulation' 2 'emulation' calibrate --device cpu
 mkdir -p configured
-printf '{"slug": "x", "measured": false, "entries": [{"kernel": "rmsnorm", "dtype": "fp16", "policy": "cold,stream", "problem": "rows=4,hidden=2048", "point": "block=64"}]}' >configured/sm_90.json
+printf '{"device": "x", "slug": "sm_90", "measured": false, "entries": [{"kernel": "rmsnorm", "dtype": "fp16", "policy": "cold,stream", "problem": "rows=4,hidden=2048", "point": "block=64"}]}' >configured/sm_90.json
 expect 'a configured point' 0 'block=64,' config rmsnorm --arch sm_90 --problem rows=9,hidden=2048 --configs configured
 expect 'and that it is not measured' 0 'sm_90.json (not measured)' config rmsnorm --arch sm_90 --problem rows=9,hidden=2048 --configs configured
 expect 'another width has the default' 0 'from the built-in default' config rmsnorm --arch sm_90 --problem hidden=3072 --configs configured

@@ -1,4 +1,4 @@
-/* test_text.c - what people and files write: problems, points, policies, configs, frames. */
+/* test_text.c - what people and files write: problems, points, policies, frames. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -16,7 +16,6 @@
 
 #include "harness/pool.h"
 #include "kernels/registry.h"
-#include "runtime/config.h"
 #include "runtime/device.h"
 
 #include <cmocka.h> /* last: its macro fail() hides the function */
@@ -445,215 +444,6 @@ static void a_default_that_is_not_legal(void **state) {
          "multiples of 16");
 }
 
-/* --- configs ------------------------------------------------------------------------------------
- */
-
-static void write_file(const char *name, const char *text) {
-    char path[200];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-}
-static void remove_files(void) {
-    const char *names[] = {"nvidia-h200.json", "sm_90.json", "cpu.json", "sm_0.json"};
-    char path[200];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-        unlink(path);
-    }
-}
-
-/* What is said on stderr between these two calls. */
-static int real_stderr;
-static void listen_to_stderr(void) {
-    char path[200];
-    snprintf(path, sizeof path, "%s/stderr", folder);
-    fflush(stderr);
-    real_stderr = dup(2);
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    assert_true(real_stderr >= 0 && fd >= 0);
-    dup2(fd, 2);
-    close(fd);
-}
-static const char *heard(void) {
-    static char text[4096];
-    fflush(stderr);
-    ssize_t n = pread(2, text, sizeof text - 1, 0);
-    text[n < 0 ? 0 : n] = 0;
-    dup2(real_stderr, 2);
-    close(real_stderr);
-    return text;
-}
-
-static struct config *opened(const struct device_info *device) {
-    struct config *config = NULL;
-    good(config_open(folder, device, &config));
-    assert_non_null(config);
-    return config;
-}
-
-/* The block of the point that a config gives, -1 where it gives none (and so the default). */
-static int block_for(const struct config *config, const char *problem, struct policy policy) {
-    struct problem p;
-    struct point point, built_in = point_default(named("rmsnorm"));
-    good(problem_parse(named("rmsnorm"), problem, &p));
-    if (config_point(config, named("rmsnorm"), &p, policy, &h200, &point)) return point.value[0];
-    assert_true(point_equal(named("rmsnorm"), &point, &built_in));
-    return -1;
-}
-
-struct entry {
-    const char *policy, *problem, *point;
-};
-/* The values that the tests do not care for, written out: built-in defaults change. */
-#define PLAIN                                                                                      \
-    ",rows_per_block=1,vector_bytes=16,reduce=0,passes=1,unroll=1,blocks_per_sm=0,ahead=0,"        \
-    "load_hint=0,store_hint=0"
-
-/* A good file of rmsnorm's entries, with `more` JSON in front of them. */
-static void write_config(const char *name, const char *more, const struct entry *entries,
-                         int count) {
-    char text[8192];
-    int n = snprintf(text, sizeof text, "{\"device\": \"D\", \"measured\": true, \"entries\": [%s",
-                     more);
-    for (int i = 0; i < count; i++)
-        n += snprintf(text + n, sizeof text - (size_t)n,
-                      "%s\n{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"%s\", "
-                      "\"problem\": \"%s\", \"point\": \"%s\"}",
-                      i || *more ? "," : "", entries[i].policy, entries[i].problem,
-                      entries[i].point);
-    snprintf(text + n, sizeof text - (size_t)n, "]}\n");
-    write_file(name, text);
-}
-/* One entry, whose point has 192 threads. */
-static void write_192(const char *name, const char *more) {
-    const struct entry entry = {"cold,stream", "rows=9,hidden=3072", "block=192" PLAIN};
-    write_config(name, more, &entry, 1);
-}
-
-static void configured_points(void **state) {
-    (void)state;
-    const struct policy hot = {RESIDENCY_HOT, LAUNCH_GRAPH};
-    const struct entry entries[] = {
-        {"cold,stream", "rows=16,hidden=3072", "block=64" PLAIN},
-        {"cold,stream", "rows=4096,hidden=3072", "block=128" PLAIN},
-        {"cold,stream", "rows=4000,hidden=2048", "block=256" PLAIN},
-        /* 96 elements a thread: not legal, and so passed over where it is nearest */
-        {"cold,stream", "rows=200,hidden=3072", "block=32" PLAIN},
-        {"hot,graph", "rows=1,hidden=3072", "block=96" PLAIN},
-    };
-    remove_files();
-    write_config("nvidia-h200.json",
-                 "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp32\", \"policy\": \"cold,stream\", "
-                 "\"problem\": \"rows=64,hidden=3072\", \"point\": \"block=1024\"}, "
-                 "{\"kernel\": \"swiglu\", \"dtype\": \"fp16\", \"policy\": \"cold,stream\", "
-                 "\"problem\": \"rows=64\", \"point\": \"block=1024\"}",
-                 entries, 5);
-    struct config *config = opened(&h200);
-    assert_non_null(strstr(config_origin(config), "nvidia-h200.json"));
-    /* exactly */
-    assert_int_equal(block_for(config, "rows=4096,hidden=3072", cold), 128);
-    assert_int_equal(block_for(config, "rows=16,hidden=3072", cold), 64);
-    assert_int_equal(block_for(config, "rows=4000,hidden=2048", cold), 256);
-    /* the nearest rows, by ratio: 16 and 4096 meet at 256 */
-    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 64);
-    assert_int_equal(block_for(config, "rows=250,hidden=3072", cold), 64);
-    assert_int_equal(block_for(config, "rows=280,hidden=3072", cold), 128);
-    assert_int_equal(block_for(config, "rows=200,hidden=3072", cold), 64);
-    /* never another width */
-    assert_int_equal(block_for(config, "rows=4000,hidden=3072", cold), 128);
-    assert_int_equal(block_for(config, "rows=4000,hidden=4096", cold), -1);
-    /* its own policy first, then any */
-    assert_int_equal(block_for(config, "rows=4096,hidden=3072", hot), 96);
-    assert_int_equal(block_for(config, "rows=4000,hidden=2048", hot), 256);
-    config_close(config);
-}
-
-static void missing_configs(void **state) {
-    (void)state;
-    remove_files();
-    struct config *config = opened(&h200);
-    assert_string_equal(config_origin(config), "built-in default");
-    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), -1);
-    config_close(config);
-    write_192("sm_90.json", "");
-    config = opened(&h200);
-    assert_non_null(strstr(config_origin(config), "sm_90.json"));
-    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 192);
-    config_close(config);
-    write_192("sm_0.json", "");
-    config = opened(&cpu); /* the CPU has no architecture */
-    assert_string_equal(config_origin(config), "built-in default");
-    config_close(config);
-    write_file("nvidia-h200.json", "{\"measured\": false, \"entries\": []}");
-    config = opened(&h200);
-    assert_non_null(strstr(config_origin(config), "nvidia-h200.json (not measured)"));
-    config_close(config);
-    config = NULL;
-    good(config_open("/nonexistent", &h200, &config));
-    assert_string_equal(config_origin(config), "built-in default");
-    config_close(config);
-}
-
-static void malformed_configs(void **state) {
-    (void)state;
-    const struct {
-        const char *text, *words;
-    } cases[] = {{"{\"entries\": [\n{\"kernel\": \"rmsnorm\",\n oops}]}", "nvidia-h200.json:3: "},
-                 {"", "nvidia-h200.json:1: "},
-                 {"{\"entries\": [", "nvidia-h200.json:1: "},
-                 {"{\"entries\": 3}", "nvidia-h200.json:1: no array \"entries\""},
-                 {"[]", "nvidia-h200.json:1: no array \"entries\""}};
-    remove_files();
-    write_192("sm_90.json", "");
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        write_file("nvidia-h200.json", cases[i].text);
-        listen_to_stderr();
-        struct config *config = opened(&h200);
-        const char *said = heard();
-        if (!strstr(said, cases[i].words)) fail_msg("'%s' is not in '%s'", cases[i].words, said);
-        assert_non_null(strstr(said, "passed over"));
-        assert_non_null(strstr(config_origin(config), "sm_90.json")); /* the next in the chain */
-        assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 192);
-        config_close(config);
-    }
-}
-
-/* One bad entry is said aloud and costs itself alone. */
-static void malformed_entries(void **state) {
-    (void)state;
-    const struct {
-        const char *rest, *words;
-    } bad[] = {{"\"problem\": \"rows=1\", \"point\": \"blok=64\"", "did you mean 'block'"},
-               {"\"problem\": \"rows=0\", \"point\": \"block=64\"", "rows=0 is outside"},
-               {"\"problem\": \"rows=1\", \"point\": \"block=65\"", "block=65 is not one of"},
-               {"\"problem\": \"rows=1\"", "\"point\""},
-               {"\"problem\": 5, \"point\": \"\"", "\"problem\""}};
-    remove_files();
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char text[400];
-        snprintf(text, sizeof text,
-                 "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"cold,stream\", %s}",
-                 bad[i].rest);
-        write_192("nvidia-h200.json", text);
-        listen_to_stderr();
-        struct config *config = opened(&h200);
-        int block = block_for(config, "rows=1,hidden=3072", cold);
-        const char *said = heard();
-        if (!strstr(said, "entry 1: ") || !strstr(said, bad[i].words))
-            fail_msg("%s: '%s'", bad[i].rest, said);
-        assert_int_equal(block, 192);
-        config_close(config);
-    }
-    /* of another kernel, or nothing at all: not meant for us */
-    write_192("nvidia-h200.json", "{}, 3, null, {\"kernel\": 4}");
-    struct config *config = opened(&h200);
-    assert_int_equal(block_for(config, "rows=1,hidden=3072", cold), 192);
-    config_close(config);
-}
-
 /* --- frames
  * --------------------------------------------------------------------------------------- */
 
@@ -770,10 +560,6 @@ int main(void) {
         cmocka_unit_test(samples_of_everything_and_nothing),
         cmocka_unit_test(every_default_is_legal),
         cmocka_unit_test(a_default_that_is_not_legal),
-        cmocka_unit_test(configured_points),
-        cmocka_unit_test(missing_configs),
-        cmocka_unit_test(malformed_configs),
-        cmocka_unit_test(malformed_entries),
         cmocka_unit_test(frames),
         cmocka_unit_test(a_large_frame),
         cmocka_unit_test(broken_frames),
