@@ -23,7 +23,7 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"device", 'd', "ID", 0, "auto (the first GPU, else the CPU), cuda:N, or cpu", 0},
+    {"device", 'd', "ID", 0, "auto (the first GPU, else the CPU), cuda:N, cuda:all, or cpu", 0},
     {"dtype", 't', "TYPE", 0, "fp16 (default), bf16 or fp32", 0},
     {"policy", KEY_POLICY, "R,L", 0,
      "residency (cold, hot, weights_cold) and launch (stream, graph); repeatable", 0},

@@ -135,6 +135,13 @@ static void summarise(const struct tune_outcome *o) {
             100 * o->bench.isolation_share);
 }
 
+static void show_workers(const struct bench_outcome *o) {
+    if (!o->served[1]) return;
+    fprintf(stderr, "points by worker:");
+    for (int i = 0; i < MAX_SERVED && o->served[i]; i++) fprintf(stderr, " %d", o->served[i]);
+    fprintf(stderr, "\n");
+}
+
 static enum status tune(const struct arguments *a, struct store *store) {
     struct tune_outcome outcome;
     size_t entries;
@@ -148,6 +155,7 @@ static enum status tune(const struct arguments *a, struct store *store) {
     fflush(stdout);
     if (a->run.json) return STATUS_OK;
     summarise(&outcome);
+    show_workers(&outcome.bench);
     fprintf(stderr, "%s/%s.json: %zu entries; database: %s (view: tuned)\n", folder,
             outcome.bench.device.slug, entries, a->run.bench.db);
     return STATUS_OK;

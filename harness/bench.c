@@ -39,10 +39,18 @@ static enum status ask(struct bench *b, int worker, const char *op, json_t **rep
 static enum status start_workers(struct bench *b, const char *device) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     b->pool.open_request = worker_open_request(b->options->seed, b->options->baselines);
-    b->device_workers = strcmp(device, "cpu") != 0 || cores < 1 ? 1 : (int)cores;
-    if (!strcmp(device, "cpu")) return pool_add(&b->pool, device, b->device_workers);
-    TRY(pool_add(&b->pool, device, 1));
-    int compilers = (int)cores - 1; /* the measuring process keeps a core to itself */
+    if (!strcmp(device, "cpu")) {
+        b->device_workers = cores < 1 ? 1 : (int)cores;
+        return pool_add(&b->pool, device, b->device_workers);
+    }
+    bool all = !strcmp(device, "cuda:all");
+    b->device_workers = all ? device_cuda_count() : 1;
+    for (int i = 0; i < b->device_workers; i++) {
+        char one[24];
+        snprintf(one, sizeof one, "cuda:%d", i);
+        TRY(pool_add(&b->pool, all ? one : device, 1));
+    }
+    int compilers = (int)cores - b->device_workers; /* a measuring process keeps its core */
     return pool_add(&b->pool, "", compilers < 1 ? 1 : compilers > 24 ? 24 : compilers);
 }
 
@@ -70,6 +78,23 @@ static enum status describe(struct bench *b, struct environment *e) {
     b->out->device = e->device;
     b->arch = e->device.arch;
     if (!b->arch && !nvrtc_available()) b->facts_arch = 75; /* the T4's: the portable path */
+    return STATUS_OK;
+}
+
+/* The GPUs of cuda:all are one device of the database: they have to be of one kind. */
+static enum status compare_gpus(struct bench *b) {
+    for (int i = 1; i < b->device_workers && b->arch; i++) {
+        struct device_info info;
+        json_t *reply;
+        TRY(ask(b, i, "describe", &reply));
+        info_from_json(json_object_get(reply, "device"), &info);
+        json_decref(reply);
+        if (strcmp(info.slug, b->out->device.slug) != 0)
+            return fail(STATUS_ARGUMENT,
+                        "cuda:all: cuda:0 is a %s and cuda:%d a %s; GPUs of one kind were "
+                        "expected, tune them one by one",
+                        b->out->device.name, i, info.name);
+    }
     return STATUS_OK;
 }
 
@@ -161,6 +186,7 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     struct config *config;
     TRY(store_begin_run(b->store, e, &b->run));
     b->out->run = b->run;
+    TRY(compare_gpus(b));
     TRY(measure_device(b));
     TRY(config_open(b->options->configs, &e->device, registry_find, &config));
     enum status status = bench_plan(b->options, &e->device, config, &b->plan);
@@ -179,6 +205,8 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
 /* "auto" is decided here, so that workers are told a device and a line can say why. */
 static enum status choose_device(struct bench *b, char device[16]) {
     const char *wanted = b->options->device;
+    if (!strcmp(wanted, "cuda:all") && device_cuda_count() <= 0)
+        return fail(STATUS_MISSING, "cuda:all: %s", fail_message());
     if (strcmp(wanted, "auto") != 0) {
         snprintf(device, 16, "%.15s", wanted);
     } else if (device_cuda_count() > 0) {

@@ -31,6 +31,7 @@ struct bench_options {
     char command[512];
 };
 
+enum { MAX_SERVED = 64 };
 struct bench_outcome {
     int64_t run;
     struct device_info device;
@@ -42,6 +43,7 @@ struct bench_outcome {
     double isolation_s;     /* the device's workers waited for the parent though there was work */
     double busy_share;      /* of the wall time of the device's workers, in what they are for */
     double isolation_share; /* of the same */
+    int served[MAX_SERVED]; /* points that each of the device's workers timed */
     bool interrupted;
 };
 

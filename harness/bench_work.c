@@ -102,6 +102,7 @@ static enum status send_evaluate(struct bench *b, int worker, struct cell *c, in
     json_object_set_new(request, "point", bench_point_json(c->group->kernel, point));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->owner = worker, b->current[worker] = c;
+    b->out->served[worker]++;
     return send(
         b, worker, request,
         (struct job){.kind = JOB_EVALUATE, .group = c->group, .cell = c, .position = position},
@@ -281,8 +282,9 @@ static enum status feed_point(struct bench *b, int worker, struct cell *c, bool 
 }
 
 static enum status feed_cell(struct bench *b, int worker, struct cell *c, bool *sent) {
-    /* times that a chooser compares come from one device */
-    if (c->finished || (b->chooser && c->owner >= 0 && c->owner != worker)) return STATUS_OK;
+    /* times that are compared come from one device */
+    bool one_device = b->chooser || b->arch;
+    if (c->finished || (one_device && c->owner >= 0 && c->owner != worker)) return STATUS_OK;
     TRY(feed_point(b, worker, c, sent));
     if (*sent || !c->scanned || c->contest_sent || c->finished || c->is_ceiling ||
         (c->ceiling && !c->ceiling->scanned))

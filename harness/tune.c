@@ -63,6 +63,11 @@ static void close_space(struct shape *s) {
     s->search = NULL, s->row = s->legal = s->of = NULL;
 }
 
+/* As a ceiling only, stream is searched like anything else. */
+static bool exhausts(const struct tuner *t, const struct cell *c) {
+    return t->options->exhaust && !c->is_ceiling;
+}
+
 static enum status open_space(struct tuner *t, struct bench *b, const struct cell *c) {
     struct shape *s = shape_of(t, b, c);
     const struct group *g = c->group;
@@ -84,8 +89,7 @@ static enum status open_space(struct tuner *t, struct bench *b, const struct cel
     s->space =
         (struct search_space){.dims = dims, .counts = s->counts, .points = n, .index = s->row};
     TRY(search_space_index(&s->space));
-    const struct strategy *strategy =
-        t->options->exhaust ? &strategy_exhaustive : t->options->strategy;
+    const struct strategy *strategy = exhausts(t, c) ? &strategy_exhaustive : t->options->strategy;
     return search_open(&s->space, strategy, b->options->seed, NULL, &s->search);
 }
 
@@ -131,8 +135,8 @@ static enum status begin_search(struct tuner *t, struct bench *b, struct cell *c
     if (c->is_ceiling) s->budget = 32; /* a few percent of one space that all sizes share */
     if (b->options->quick) s->budget = 8;
     if (t->options->evaluations) s->budget = t->options->evaluations;
-    if (t->options->exhaust || s->budget > points) s->budget = points;
-    s->patience = t->options->exhaust ? points : s->budget / 4 < 16 ? 16 : s->budget / 4;
+    if (exhausts(t, c) || s->budget > points) s->budget = points;
+    s->patience = exhausts(t, c) ? points : s->budget / 4 < 16 ? 16 : s->budget / 4;
     s->phase = SEARCHING;
     s->row_of_store.space = points;
     b->total += s->budget;
@@ -145,7 +149,7 @@ static const char *reason_to_stop(struct tuner *t, const struct bench *b, const 
     const struct shape *s = shape_of(t, b, c);
     const struct cell *ceiling = c->ceiling;
     if (!s->search->left_count && !s->search->out_count) return "exhausted";
-    if (t->options->exhaust) return NULL;
+    if (exhausts(t, c)) return NULL;
     if (ceiling && ceiling->scanned && ceiling->best_count &&
         s->best_ns * speed_of_light <= ceiling->best_ns[0])
         return "at the ceiling";
@@ -334,7 +338,7 @@ static enum status begin(void *context, struct bench *b) {
         struct shape *s = &t->shape[i];
         *s = (struct shape){.winner = -1, .best_ns = INFINITY};
         snprintf(s->row_of_store.strategy, sizeof s->row_of_store.strategy, "%s",
-                 t->options->exhaust ? "exhaustive" : t->options->strategy->name);
+                 exhausts(t, c) ? "exhaustive" : t->options->strategy->name);
         c->open = true;
         if (b->options->resume) TRY(recall(t, b, c));
         if (s->phase == WAITING) TRY(note_state(t, b, c, "waiting"));

@@ -92,7 +92,8 @@ static int block_for(const struct config *config, const char *problem, struct po
 
 /* The values that the tests do not care for, written out: built-in defaults change. */
 #define PLAIN                                                                                      \
-    ",rows_per_block=1,vector_bytes=16,reduce=0,passes=1,unroll=1,blocks_per_sm=0,ahead=0,prefetch=0," \
+    ",rows_per_block=1,vector_bytes=16,reduce=0,passes=1,unroll=1,blocks_per_sm=0,ahead=0,"        \
+    "prefetch=0,"                                                                                  \
     "load_hint=0,store_hint=0"
 #define ENTRY(policy, problem, point)                                                              \
     "{\"kernel\": \"rmsnorm\", \"dtype\": \"fp16\", \"policy\": \"" policy                         \

@@ -1,0 +1,245 @@
+/* test_tune.c - tables of points, what a search leaves in the database, and coming back to it. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness/dispatch.h"
+#include "harness/store.h"
+#include "harness/tune.h"
+#include "kernels/registry.h"
+
+#include <cmocka.h>
+
+/* --- tables -------------------------------------------------------------------------------------
+ */
+
+static struct dispatch_times *times_of(int shapes, int points, const double *ns) {
+    struct dispatch_times *t = calloc(1, sizeof *t);
+    t->shapes = shapes, t->points = points;
+    for (int s = 0; s < shapes; s++) {
+        for (int p = 0; p < points; p++) t->ns[s][p] = ns[s * points + p];
+        for (int o = 0; o < shapes; o++) t->far[s][o] = abs(s - o);
+    }
+    for (int p = 0; p < points; p++) t->owner[p] = -1;
+    return t;
+}
+
+static void one_point_is_enough(void **state) {
+    (void)state;
+    /* each shape has its own best, but point 1 is within 2% everywhere */
+    static const double ns[] = {100, 101, 150, 204, 200, 240, 330, 303, 300};
+    struct dispatch_times *t = times_of(3, 3, ns);
+    struct dispatch d;
+    assert_int_equal(dispatch_choose(t, 0.02, 0.03, &d), STATUS_OK);
+    assert_int_equal(d.distinct, 1);
+    for (int s = 0; s < 3; s++) assert_int_equal(d.choice[s], 1);
+    assert_true(fabs(d.regret[0] - 0.01) < 1e-12 && d.regret[1] == 0);
+    assert_true(fabs(d.mean - 0.02 / 3) < 1e-12 && fabs(d.worst - 0.01) < 1e-12);
+    /* with tighter limits it is not */
+    assert_int_equal(dispatch_choose(t, 0.001, 0.001, &d), STATUS_OK);
+    assert_true(d.distinct == 3 && d.mean == 0);
+    assert_int_equal(d.choice[0], 0);
+    free(t);
+}
+
+static void what_is_not_legal_is_not_chosen(void **state) {
+    (void)state;
+    static const double ns[] = {100, INFINITY, 100, 110, INFINITY, 90};
+    struct dispatch_times *t = times_of(3, 2, ns);
+    struct dispatch d;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_int_equal(d.distinct, 2);
+    assert_true(d.choice[0] == 0 && d.choice[1] == 0 && d.choice[2] == 1);
+    t->ns[2][1] = INFINITY;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_ARGUMENT);
+    free(t);
+}
+
+/* Without a shape nobody knows of the point that only it found. */
+static void a_shape_left_out(void **state) {
+    (void)state;
+    static const double ns[] = {100, 200, 125, 100, 100, 300};
+    struct dispatch_times *t = times_of(3, 2, ns);
+    struct dispatch d;
+    t->owner[1] = 1;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_int_equal(d.distinct, 2);
+    assert_true(fabs(d.left_out[1] - 0.25) < 1e-12);
+    /* the ends: their neighbour is shape 1, whose point is slow there */
+    assert_true(fabs(d.left_out[0] - 1.0) < 1e-12 && fabs(d.left_out[2] - 2.0) < 1e-12);
+    assert_true(fabs(d.left_out_worst - 2.0) < 1e-12);
+    t->shapes = 2;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_true(isnan(d.left_out_mean));
+    free(t);
+}
+
+/* Against every subset: the greedy choice is not larger than the best by more than a point. */
+static void few_points_are_chosen(void **state) {
+    (void)state;
+    srand(7);
+    int larger = 0;
+    for (int trial = 0; trial < 200; trial++) {
+        double ns[8 * 6];
+        for (int i = 0; i < 48; i++) ns[i] = 100 * (1 + 0.08 * (rand() % 1000) / 1000.0);
+        struct dispatch_times *t = times_of(8, 6, ns);
+        struct dispatch d;
+        assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+        assert_true(d.mean <= 0.01 && d.worst <= 0.03);
+        int least = 6;
+        for (int set = 1; set < 64; set++) {
+            double mean = 0, worst = 0;
+            for (int s = 0; s < 8; s++) {
+                double best = INFINITY, in = INFINITY;
+                for (int p = 0; p < 6; p++) {
+                    best = fmin(best, t->ns[s][p]);
+                    if (set >> p & 1) in = fmin(in, t->ns[s][p]);
+                }
+                mean += (in / best - 1) / 8, worst = fmax(worst, in / best - 1);
+            }
+            int size = __builtin_popcount((unsigned)set);
+            if (mean <= 0.01 && worst <= 0.03 && size < least) least = size;
+        }
+        assert_true(d.distinct <= least + 1);
+        larger += d.distinct > least;
+        free(t);
+    }
+    assert_true(larger <= 40);
+}
+
+/* --- a whole search, on the CPU device ----------------------------------------------------------
+ */
+
+static char folder[] = "/tmp/fastinfer-tune-XXXXXX", database[64];
+
+static struct bench_options options_of(void) {
+    struct bench_options o = {.device = "cpu",
+                              .seed = 3,
+                              .counters = "off",
+                              .quick = true,
+                              .db = database,
+                              .policies = 1,
+                              .configs = folder,
+                              .kernels = 1,
+                              .problems = 2,
+                              .problem = {"rows=2,hidden=256", "rows=4,hidden=256"}};
+    o.policy[0] = (struct policy){RESIDENCY_WEIGHTS_COLD, LAUNCH_GRAPH};
+    assert_int_equal(registry_find("rmsnorm", &o.kernel[0]), STATUS_OK);
+    return o;
+}
+
+static enum status first_text(void *context, int columns, const char *const *names,
+                              const char *const *v) {
+    (void)columns, (void)names;
+    snprintf(context, 1024, "%s", v[0] ? v[0] : "NULL");
+    return STATUS_OK;
+}
+static const char *ask(struct store *store, const char *sql) {
+    static char text[1024];
+    text[0] = 0;
+    assert_int_equal(store_query(store, sql, NULL, 0, text, first_text), STATUS_OK);
+    return text;
+}
+
+static void a_search_ends_in_a_table(void **state) {
+    (void)state;
+    struct bench_options o = options_of();
+    struct tune_options tune = {.strategy = &strategy_auto, .evaluations = 12};
+    struct tune_outcome first, again;
+    struct store *store;
+    assert_int_equal(store_open(database, &store), STATUS_OK);
+    if (tune_run(&o, &tune, store, &first)) fail_msg("%s", fail_message());
+    assert_int_equal(atoi(ask(store, "SELECT COUNT(*) FROM tuning WHERE state = 'done'")),
+                     first.bench.cells);
+    assert_int_equal(atoi(ask(store, "SELECT COUNT(*) FROM tuned WHERE kernel = 'rmsnorm'")), 2);
+    /* what was told is what was paid for: evaluations, twins and failures included */
+    assert_true(first.evaluations <= 12 * first.bench.cells && first.evaluations >= 24);
+    /* the default takes part everywhere, and a winner that is not the default beat it */
+    assert_string_equal(ask(store, "SELECT COUNT(*) FROM tuned WHERE kernel = 'rmsnorm' AND NOT "
+                                   "(default_us > 0 AND margin >= 1)"),
+                        "0");
+    assert_string_equal(
+        ask(store, "SELECT COUNT(*) FROM tuned WHERE margin > 1 AND margin_low <= 1"), "0");
+    assert_true(first.regret_worst <= 0.03 + 1e-9);
+    /* every launched point was measured right on its own problem */
+    assert_string_equal(
+        ask(store, "SELECT COUNT(*) FROM tuned t WHERE kernel = 'rmsnorm' AND NOT EXISTS (SELECT 1 "
+                   "FROM results r WHERE r.kernel = t.kernel AND r.problem = t.problem AND "
+                   "r.point = t.point AND r.status = 'ok')"),
+        "0");
+    /* resumed, nothing is measured again, and the same points win */
+    char before[1024];
+    snprintf(before, sizeof before, "%s",
+             ask(store,
+                 "SELECT group_concat(winner) FROM (SELECT winner FROM tuned ORDER BY kernel, "
+                 "problem)"));
+    o.resume = true;
+    if (tune_run(&o, &tune, store, &again)) fail_msg("%s", fail_message());
+    assert_int_equal(again.bench.points, 0);
+    assert_int_equal(again.evaluations, 0);
+    assert_string_equal(before, ask(store, "SELECT group_concat(winner) FROM (SELECT winner FROM "
+                                           "tuned ORDER BY kernel, problem)"));
+    store_close(store);
+}
+
+/* Points that cannot be good are passed over with a record, and those that fail teach, not stop. */
+static void whole_spaces(void **state) {
+    (void)state;
+    char path[96];
+    const char *root = getenv("FASTINFER_ROOT");
+    snprintf(path, sizeof path, "%s/tests/outside", root ? root : FASTINFER_ROOT);
+    setenv("FASTINFER_KERNELS", path, 1);
+    assert_int_equal(registry_add_folder(path), STATUS_OK);
+    struct bench_options o = options_of();
+    struct tune_options tune = {.strategy = &strategy_random, .exhaust = true};
+    struct tune_outcome out;
+    struct store *store;
+    assert_int_equal(registry_find("scale2", &o.kernel[0]), STATUS_OK);
+    o.problems = 1, o.problem[0] = "elements=640";
+    assert_int_equal(store_open(database, &store), STATUS_OK);
+    if (tune_run(&o, &tune, store, &out)) fail_msg("%s", fail_message());
+    assert_string_equal(ask(store, "SELECT strategy || ' ' || stopped || ' ' || (evaluations = "
+                                   "space) FROM tuned WHERE kernel = 'scale2'"),
+                        "exhaustive exhausted 1");
+    store_close(store);
+    unsetenv("FASTINFER_KERNELS");
+}
+
+static int set_up(void **state) {
+    (void)state;
+    if (!mkdtemp(folder)) return -1;
+    snprintf(database, sizeof database, "%s/tune.db", folder);
+    char program[512];
+    const char *own = getenv("FASTINFER_PROGRAM");
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (own || n < 0) return 0;
+    program[n] = 0; /* build/release/tests/test_tune: the program is beside the folder */
+    *strrchr(program, '/') = 0, *strrchr(program, '/') = 0;
+    strncat(program, "/fastinfer", sizeof program - strlen(program) - 1);
+    return setenv("FASTINFER_PROGRAM", program, 1);
+}
+
+static int tear_down(void **state) {
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_point_is_enough),
+        cmocka_unit_test(what_is_not_legal_is_not_chosen),
+        cmocka_unit_test(a_shape_left_out),
+        cmocka_unit_test(few_points_are_chosen),
+        cmocka_unit_test(a_search_ends_in_a_table),
+        cmocka_unit_test(whole_spaces),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
