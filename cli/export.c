@@ -24,7 +24,10 @@ static const struct argp_option options[] = {
      "also write DIR/<device>.json: the best point of each problem", 0},
     {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
     {"spaces", KEY_SPACES, "N", OPTION_ARG_OPTIONAL,
-     "also spaces/*.t4.json.gz: what was scanned of each problem with N points or more (200)", 0},
+     "also spaces/: the scans of each problem with N points or more (200), results as "
+     "*.t4.json.gz, "
+     "what was tuned as *.t1.json.gz (docs/tuning.md)",
+     0},
     {0}};
 
 struct arguments {
@@ -213,10 +216,10 @@ static enum status export_device(void *context, int columns, const char *const *
     }
     TRY(write_environment(e->store, folder, v[0]));
     if (e->a->spaces) {
-        int files;
+        struct t4_counts counts;
         snprintf(sql, sizeof sql, "%.1000s/spaces", folder);
-        TRY(t4_write(e->store, v[0], sql, e->a->spaces, &files));
-        printf("%s: %d spaces\n", sql, files);
+        TRY(t4_write(e->store, v[0], sql, e->a->spaces, &counts));
+        printf("%s: %d spaces, %d with a T1 file\n", sql, counts.spaces, counts.described);
     }
     size_t entries;
     if (!e->a->configs) return STATUS_OK;

@@ -54,6 +54,7 @@ look_for_tools() { # bench|test
         has_header cmocka.h || need libcmocka-dev "cmocka's headers"
         has_command sqlite3 || need sqlite3 "the sqlite3 command"
         has_command python3 || need python3 "python3"
+        python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv # tests/test_spaces.sh
     fi
     has_command gnuplot || want gnuplot-nox
     has_command clang || want clang

@@ -86,6 +86,9 @@ rm -rf "$scratch"
 scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
+scratch=$(mktemp -d)
+program "exported spaces" sh tests/test_spaces.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
 check "README is what results/ say" python3 scripts/readme.py --check
 check "links of README and docs" python3 scripts/check-links.py
 
