@@ -202,9 +202,11 @@ static void print_level(const struct explain_level *level, double best_ns) {
     int failed = level->points - level->worked;
     printf("  %14d %7d %8s %8s", level->value, level->points,
            ratio(level->median_ns / best_ns, median), ratio(level->best_ns / best_ns, best));
-    if (failed) printf("  %d failed:", failed);
-    for (int s = 0; s < STATUS_COUNT; s++)
-        if (level->failed[s]) printf(" %d %s", level->failed[s], status_text((enum status)s));
+    if (failed) printf("  %d failed", failed);
+    for (int s = 0, first = 1; s < STATUS_COUNT; s++)
+        if (level->failed[s])
+            printf("%s%d %s", first ? ": " : ", ", level->failed[s], status_text((enum status)s)),
+                first = 0;
     printf("\n");
 }
 
@@ -244,9 +246,10 @@ static void print_pair(const struct answer *answer) {
     const struct tunable *tunables = answer->which.kernel->tunables;
     char share[16];
     if (isnan(why->additive))
-        printf("\n%d points that worked are too few for %d main effects' values at once: what is "
-               "said of one\ntunable may be another's, and of interactions nothing is known.\n",
-               why->worked, why->rank);
+        printf(
+            "\n%d points that worked are too few to fit all main effects at once: what is said of "
+            "one tunable may\nbe another's, and of interactions nothing is known.\n",
+            why->worked);
     else
         printf("\nAll main effects together explain %s.\n", percent(why->additive, share));
     if (why->pair.a >= 0)
@@ -270,7 +273,7 @@ static void cell(const json_t *side, const char *column, char out[32]) {
     snprintf(out, 32, "-");
     if (json_is_integer(value)) snprintf(out, 32, "%lld", (long long)json_integer_value(value));
     if (json_is_real(value)) snprintf(out, 32, "%.3f", json_real_value(value));
-    if (json_is_string(value)) snprintf(out, 32, "%.12s", json_string_value(value));
+    if (json_string_length(value)) snprintf(out, 32, "%.12s", json_string_value(value));
 }
 
 static void print_row(json_t *const *side, const char *name, const char *column) {

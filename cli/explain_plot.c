@@ -78,9 +78,9 @@ static enum status take_evaluation(void *context, int columns, const char *const
     bool worked = !strcmp(v[STATUS], "ok") && v[US];
     if (worked && !(s->best_us <= atof(v[US]))) s->best_us = atof(v[US]);
     about(s->csv, fields, 10);
-    fprintf(s->csv, ",%d,%s,%s,", ++s->evaluation, v[STATUS], worked ? v[US] : "");
+    fprintf(s->csv, ",%d,%s,", ++s->evaluation, worked ? v[US] : "");
     if (!isnan(s->best_us)) fprintf(s->csv, "%.4f", s->best_us);
-    fputc('\n', s->csv);
+    fprintf(s->csv, ",%s\n", v[STATUS]); /* last, for gnuplot loses an empty last field */
     return STATUS_OK;
 }
 
@@ -101,15 +101,14 @@ static enum status write_cells(FILE *csv, const struct explain_case *which,
             TRY(explain_cell(samples, count, x->tunable, x->level[i].value, y->tunable,
                              y->level[j].value, &cell));
             about(csv, fields, 10);
-            fprintf(csv, ",%s,%s,%d,%d,%d,%d,", tunables[x->tunable].name,
-                    tunables[y->tunable].name, x->level[i].value, y->level[j].value, cell.points,
-                    cell.points - cell.worked);
+            fprintf(csv, ",%s,%s,%d,%d,", tunables[x->tunable].name, tunables[y->tunable].name,
+                    x->level[i].value, y->level[j].value);
             if (cell.worked)
                 fprintf(csv, "%.4f,%.3f", cell.best_ns / 1e3,
                         100 * (cell.best_ns / samples[why->best].ns - 1));
             else
                 fputc(',', csv);
-            fputc('\n', csv);
+            fprintf(csv, ",%d,%d\n", cell.points, cell.points - cell.worked);
         }
     return STATUS_OK;
 }
@@ -128,7 +127,7 @@ enum status explain_plot(struct store *store, const struct explain_case *which,
     if (mkdir(folder, 0777) && errno != EEXIST)
         return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
     TRY(create(folder, "search", path, sizeof path, &searching.csv));
-    fprintf(searching.csv, ABOUT ",evaluation,status,us,best_us\n");
+    fprintf(searching.csv, ABOUT ",evaluation,us,best_us,status\n");
     TRY(finish(searching.csv, path, explain_order(store, which, &searching, take_evaluation)));
     TRY(draw("search", path, folder));
     if (!two_vary(why)) {
@@ -136,7 +135,7 @@ enum status explain_plot(struct store *store, const struct explain_case *which,
         return STATUS_OK;
     }
     TRY(create(folder, "heatmap", path, sizeof path, &csv));
-    fprintf(csv, ABOUT ",x_tunable,y_tunable,x,y,points,failed,best_us,percent_over_best\n");
+    fprintf(csv, ABOUT ",x_tunable,y_tunable,x,y,best_us,percent_over_best,points,failed\n");
     TRY(finish(csv, path, write_cells(csv, which, why, samples, count, searching.newest)));
     return draw("heatmap", path, folder);
 }

@@ -1,4 +1,4 @@
-# style.gp - what the pictures share: reading a bench.csv, the look, the caption.
+# style.gp - what the pictures of a bench.csv share: reading it, the caption; look.gp has the look.
 #
 # A picture is made by hand with
 #   gnuplot -e "csv='results/nvidia-h200/bench.csv'; out='results/nvidia-h200/plots'" speedup.gp
@@ -9,6 +9,8 @@
 #   shape(i), kernels                  "3072", "24/8"; the kernels in their order
 #   draw(form, height), heading, ...   the look
 # Exit codes: 2 the file is not what was expected, 3 it is, but holds nothing for this picture.
+if (!exists("dtype")) { dtype = "" }
+
 # --- reading -------------------------------------------------------------------------------------
 needs = "kernel dtype problem rows residency launch median_us read_bytes write_bytes device driver " \
         . "commit dirty date " . needs
@@ -78,6 +80,7 @@ do for [i = 1:n] {
     if (when(i) > when(newest)) { newest = i }
     if (cell(i, "commit") ne cell(1, "commit")) { commits = 1 }
 }
+is_cpu = is_cpu_device(cell(newest, "device"))
 caption = about(cell(newest, "device"), cell(newest, "driver"), cell(newest, "commit"), \
                 cell(newest, "dirty"), commits, cell(newest, "date"))
 caption_lines = lines_of(cell(newest, "device"))
