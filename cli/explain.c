@@ -92,15 +92,16 @@ static enum status nothing(struct store *store, const struct arguments *a,
     if (other.points)
         snprintf(instead, sizeof instead, "; it was on %s with %s %s %s,%s", other.slug,
                  other.dtype, other.problem, other.residency, other.launch);
-    snprintf(command, sizeof command, "fastinfer bench %s%s%s%s%s%s%s%s%s --db %s", kernel->name,
+    bool cpu = a->device && !strcmp(a->device, "cpu");
+    snprintf(command, sizeof command, "fastinfer bench %s%s%s%s%s%s%s%s --db %s", kernel->name,
              problem ? " --problem " : "", problem ? problem : "",
              a->has_policy ? " --policy " : "", a->has_policy ? policy_text(a->policy) : "",
              a->has_dtype ? " --dtype " : "", a->has_dtype ? dtype_name(a->dtype) : "",
-             a->device && !strcmp(a->device, "cpu") ? " --device cpu" : "",
-             a->device && strcmp(a->device, "cpu") != 0 ? " (on that GPU)" : "", a->db);
-    return fail(STATUS_ARGUMENT, "%s: %s was not measured%s%s%s%s; `%s` does that%s", a->db,
+             cpu ? " --device cpu" : "", a->db);
+    return fail(STATUS_ARGUMENT, "%s: %s was not measured%s%s%s%s; `%s` does that%s%s", a->db,
                 kernel->name, problem ? " with " : "", problem ? problem : "",
-                a->device ? " on " : "", a->device ? a->device : "", command, instead);
+                a->device ? " on " : "", a->device ? a->device : "", command,
+                a->device && !cpu ? " on such a GPU" : "", instead);
 }
 
 static enum status choose(struct store *store, const struct arguments *a,
