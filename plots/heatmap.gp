@@ -38,7 +38,8 @@ down = words(ys)
 height = down * 62 + 250 < 420 ? 420 : down * 62 + 250
 
 # cividis: dark is fast, and shades differ without colour too
-set palette defined (0 "#00224E", 1 "#2A3F6D", 2 "#575D6D", 3 "#7D7C78", 4 "#A59C74", 5 "#D2C060", 6 "#FEE838")
+set palette defined (0 "#00224E", 1 "#2A3F6D", 2 "#575D6D", 3 "#7D7C78", \
+                     4 "#A59C74", 5 "#D2C060", 6 "#FEE838")
 set cbrange [0:top]
 set cbtics nomirror
 set format cb "%g%%"
@@ -53,7 +54,8 @@ set lmargin at screen 0.13
 set rmargin at screen 0.865
 set bmargin at screen foot / height
 set tmargin at screen 1 - head / height
-set colorbox user origin screen 0.885, screen foot / height size screen 0.022, screen (height - head - foot) / height
+set colorbox user origin screen 0.885, screen foot / height \
+             size screen 0.022, screen (height - head - foot) / height
 set xrange [0.5:across + 0.5]
 set yrange [0.5:down + 0.5]
 set border 0
@@ -74,6 +76,8 @@ px(z) = place(xs, strcol("x"))
 py(z) = place(ys, strcol("y"))
 number_of(p) = p != p ? "" : sprintf(p < 9.95 ? "%.1f" : "%.0f", p)
 words_of(p, f) = number_of(p) . (p == p && f ? "\n" : "") . (f ? sprintf("×%d", f) : "")
+# a text of two lines hangs from its first
+lift(p, f) = p == p && f ? 11. * down / (height - head - foot) : 0
 white = 0xFFFFFF
 black = 0x000000
 marks = 0
@@ -89,7 +93,7 @@ do for [form in "svg png"] {
              with boxxyerror fillstyle solid 1 noborder fillcolor palette, \
          table using (percent(0) == 0 ? px(0) : NaN):(py(0)):(px(0) - 0.48):(px(0) + 0.48):(py(0) - 0.46):(py(0) + 0.46) \
              with boxxyerror lc rgb "#D55E00" lw 5 dt 1 fillstyle empty, \
-         table using (px(0)):(py(0)):(words_of(percent(0), failed(0))): \
+         table using (px(0)):(py(0) + lift(percent(0), failed(0))):(words_of(percent(0), failed(0))): \
              (percent(0) < 0.6 * top ? white : black) with labels noenhanced \
              font sprintf(",%d", size) textcolor rgb variable
     unset output
