@@ -15,6 +15,7 @@ int cli_plot(int argc, char **argv);
 int cli_build(int argc, char **argv);
 int cli_gate(int argc, char **argv);
 int cli_calibrate(int argc, char **argv);
+int cli_explain(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 int cli_config(int argc, char **argv);
 

@@ -78,7 +78,7 @@ struct sink {
     int rows;
 };
 
-static void csv_field(FILE *out, const char *text) {
+void export_csv_field(FILE *out, const char *text) {
     if (!text) return;
     if (!strpbrk(text, ",\"\n")) {
         fputs(text, out);
@@ -101,7 +101,7 @@ static enum status take_row(void *context, int columns, const char *const *names
     if (sink->csv) fputc('\n', sink->csv);
     for (int i = 0; i < columns; i++) {
         if (sink->csv && i) fputc(',', sink->csv);
-        if (sink->csv) csv_field(sink->csv, values[i]);
+        if (sink->csv) export_csv_field(sink->csv, values[i]);
         if (row) json_object_set_new(row, names[i], show_value(names[i], values[i]));
     }
     if (row) json_array_append_new(sink->json, row);

@@ -2,10 +2,15 @@
 #ifndef FASTINFER_CLI_EXPORT_H
 #define FASTINFER_CLI_EXPORT_H
 
+#include <stdio.h>
+
 #include "harness/store.h"
 
 /* Writes FOLDER/bench.csv: the best point of every problem and policy of a device. */
 enum status export_bench_csv(struct store *store, const char *device_slug, const char *folder);
+
+/* A field of a CSV, quoted where it has to be; NULL is an empty one. */
+void export_csv_field(FILE *out, const char *text);
 
 /* Makes OUT/<device>/ and gives its name. */
 enum status export_folder(const char *out, const char *device_slug, char *folder, size_t bytes);

@@ -22,6 +22,14 @@ void gnuplot_scripts(char *out, size_t bytes) {
         snprintf(out, bytes, "%s/plots", FASTINFER_ROOT);
 }
 
+bool gnuplot_draws_bench(const char *name) {
+    static const char *const others[] = {"look.gp", "style.gp", "convergence.gp", "heatmap.gp",
+                                         "search.gp"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcmp(name, others[i])) return false;
+    return true;
+}
+
 int gnuplot_run(const char *script, const char *csv, const char *out, char *line, size_t bytes) {
     char set[2400], log[] = "/tmp/fastinfer-plot-XXXXXX";
     int state = -1, fd = mkstemp(log);

@@ -23,6 +23,8 @@ static const struct verb {
     {"calibrate", "measure this GPU's noise, for the gate", cli_calibrate},
     {"config", "which point would be launched, and why; check a file, hand a point out",
      cli_config},
+    {"explain", "why a point won: what each tunable does, the best beside the runner-up",
+     cli_explain},
     {"replay", "score search strategies on spaces measured before", cli_replay},
     {"export", "write results as CSV or JSON for review", cli_export},
     {"plot", "draw speedup, bandwidth and roofline with gnuplot", cli_plot},

@@ -58,7 +58,7 @@ static enum status draw(const struct arguments *a, const char *folder) {
     enum status status = STATUS_OK;
     for (size_t i = 0; i < found.gl_pathc && !status; i++) {
         const char *name = strrchr(found.gl_pathv[i], '/') + 1;
-        if (!strcmp(name, "style.gp") || !strcmp(name, "convergence.gp")) continue;
+        if (!gnuplot_draws_bench(name)) continue;
         int code = gnuplot_run(found.gl_pathv[i], csv, folder, line, sizeof line);
         if (code == -1) {
             fprintf(stderr, "fastinfer: no pictures: " GNUPLOT_MISSING "\n");

@@ -38,7 +38,7 @@ set xrange [0.7:most_rows * 1.6]
 set xtics ("1" 1, "16" 16, "256" 256, "4k" 4096, "64k" 65536, "1M" 1048576)
 if (most_rows <= 256) { set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256) }
 set yrange [0:highest * 1.08]
-step = 10 ** floor(log10(highest))
+step = 10. ** floor(log10(highest))
 set ytics highest / step < 2.5 ? step / 2 : step
 # few rows leave the top left free on a GPU, the bottom where the rate hardly depends on them
 early = sum [i = 1:n] (drawn(i) && number(i, "rows") <= sqrt(most_rows) && gbps(i) > 0.5 * highest)

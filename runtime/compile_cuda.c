@@ -23,6 +23,7 @@ static int number_before(const char *log, const char *words) {
 }
 
 static void read_facts(const char *log, struct build *build) {
+    if (!strstr(log, " registers")) return; /* unknown, not 0 */
     build->registers = number_before(log, " registers");
     build->stack_bytes = number_before(log, " bytes stack frame");
     build->spill_bytes =
@@ -114,6 +115,8 @@ void cuda_compile_unit(struct unit *unit, int arch, const char *folder) {
     options[count++] = arch_option;
     options[count++] = "-std=c++17";
     options[count++] = "--ptxas-options=-v";
+    /* what its own cache on disk has comes without the facts that ptxas would tell */
+    if (nvrtc->major >= 13) options[count++] = "--no-cache";
     options[count++] = include;
     const char *slash = strrchr(unit->source, '/');
     if (unit->source[0] == '/' && slash) { /* a kernel from outside finds its own headers */

@@ -84,6 +84,9 @@ scratch=$(mktemp -d)
 program "configurations" sh tests/test_config.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "explain" sh tests/test_explain.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
@@ -95,7 +98,7 @@ check "links of README and docs" python3 scripts/check-links.py
 if [ -z "${FASTINFER_FAST:-}" ]; then
     check "build (gcc, sanitize)" make -s -j"$jobs" config=sanitize build-tests
     export ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0
-    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats; do
+    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain; do
         [ -x "build/sanitize/tests/$name" ] || continue
         program "sanitize $name" env FASTINFER_TEST_POINTS=12 "build/sanitize/tests/$name"
     done

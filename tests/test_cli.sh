@@ -63,7 +63,7 @@ bench() { # NAME CODE WORDS ARGUMENT...
 expect 'no arguments: usage' 0 'fastinfer bench'
 expect '--version' 0 'fastinfer ' --version
 expect 'help' 0 'fastinfer VERB --help' help
-for verb in devices bench build export plot gate calibrate replay config; do
+for verb in devices bench build export plot gate calibrate replay explain config; do
     [ "$verb" = plot ] && ! "$program" plot --help </dev/null 2>&1 | grep -q Usage &&
         skip "$verb --help" 'not in this program yet' && continue
     expect "$verb --help" 0 "Usage: fastinfer $verb" "$verb" --help

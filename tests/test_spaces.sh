@@ -73,7 +73,7 @@ verdict 'gzip headers hold no time and no name' $? "$(tail -1 said)"
 
 # Points of an older set of tunables are left out; where all are, the kernel is another.
 cp db mixed
-sql mixed "UPDATE point SET point = replace(point, ',late=0', '') WHERE kernel = 'rmsnorm' AND id
+sql mixed "UPDATE point SET point = replace(point, ',prefetch=0', '') WHERE kernel = 'rmsnorm' AND id
     IN (SELECT id FROM point WHERE kernel = 'rmsnorm' AND point LIKE '%late=0%' ORDER BY id LIMIT 3)"
 points() { gunzip -c "$1" | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["results"]))'; }
 expect 'export of two sets of tunables' 0 '2 spaces, 2 with' export --db mixed --out first-mixed --spaces=10
@@ -81,7 +81,7 @@ expect 'replay reads it' 0 'rmsnorm' replay first-mixed/cpu/spaces/rmsnorm-*.t4.
 all=$(points "$space") left=$(points first-mixed/cpu/spaces/rmsnorm-*.t4.json.gz)
 [ "$left" -eq $((all - 3)) ]
 verdict 'points without a tunable are left out' $? "$left of $all are left, not all but 3"
-sql mixed "UPDATE point SET point = replace(replace(point, ',late=0', ''), ',late=1', '')
+sql mixed "UPDATE point SET point = replace(replace(point, ',prefetch=0', ''), ',prefetch=1', '')
     || ',gone=' || id WHERE kernel = 'rmsnorm'"
 expect 'another kernel has no T1 file' 0 '2 spaces, 1 with' export --db mixed --out first-mixed --spaces=10
 ! ls first-mixed/cpu/spaces/rmsnorm-*.t1.json.gz >/dev/null 2>&1
