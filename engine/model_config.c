@@ -179,7 +179,7 @@ static enum status read_rope(const struct source *s, struct model_config *c) {
         return refuse_key(s, "rope_theta", "the same outside and inside of rope_parameters");
     if (outer) c->rope_theta = theta;
     if (!inner && !outer) { /* Llama's files from before the key: its class's value never changed */
-        if (c->architecture != ARCHITECTURE_LLAMA)
+        if (c->architecture != ARCHITECTURE_LLAMA || !strcmp(key, "rope_parameters"))
             return refuse_key(s, "rope_theta", "a number, here or in rope_parameters,");
         c->rope_theta = 10000;
     }

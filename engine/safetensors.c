@@ -193,7 +193,8 @@ static enum status read_header(struct safetensors *files, struct shard *shard) {
         TRY(read_tensor(shard, 8 + length, name, entry, &tensor));
         TRY(add(files, &tensor));
     }
-    return check_cover(shard, 8 + length, files->tensors + before, files->count - before);
+    struct tensor *own = files->tensors ? files->tensors + before : NULL;
+    return check_cover(shard, 8 + length, own, files->count - before);
 }
 
 static enum status map_file(struct shard *shard) {
@@ -212,20 +213,23 @@ static enum status map_file(struct shard *shard) {
     return STATUS_OK;
 }
 
-static enum status new_shard(struct safetensors *files, const char *path, struct shard **out) {
+/* NULL, with a sentence, where memory ran out. */
+static struct shard *new_shard(struct safetensors *files, const char *path) {
     struct shard *more = realloc(files->shards, (size_t)(files->shard_count + 1) * sizeof *more);
-    if (!more) return fail(STATUS_SYSTEM, "out of memory");
-    files->shards = more;
-    *out = &more[files->shard_count];
-    **out = (struct shard){.path = strdup(path)};
-    if (!(*out)->path) return fail(STATUS_SYSTEM, "out of memory");
-    files->shard_count++;
-    return STATUS_OK;
+    char *copy = strdup(path);
+    if (more) files->shards = more;
+    if (!more || !copy) {
+        free(copy);
+        fail(STATUS_SYSTEM, "out of memory");
+        return NULL;
+    }
+    more[files->shard_count] = (struct shard){.path = copy};
+    return &more[files->shard_count++];
 }
 
 static enum status open_file(struct safetensors *files, const char *path) {
-    struct shard *shard;
-    TRY(new_shard(files, path, &shard));
+    struct shard *shard = new_shard(files, path);
+    if (!shard) return STATUS_SYSTEM;
     TRY(map_file(shard));
     return read_header(files, shard);
 }
@@ -351,12 +355,12 @@ enum status safetensors_open(const char *path, struct safetensors **out) {
 
 enum status safetensors_open_memory(const void *file, size_t bytes, const char *label,
                                     struct safetensors **out) {
-    struct shard *shard;
     *out = NULL;
     struct safetensors *files = calloc(1, sizeof *files);
     if (!files) return fail(STATUS_SYSTEM, "out of memory");
-    enum status status = new_shard(files, label, &shard);
-    if (!status) {
+    enum status status = STATUS_SYSTEM;
+    struct shard *shard = new_shard(files, label);
+    if (shard) {
         shard->file = file, shard->bytes = bytes;
         status = read_header(files, shard);
     }

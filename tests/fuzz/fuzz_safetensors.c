@@ -32,14 +32,29 @@ static void look_at(const struct safetensors *files, const struct tensor *t, con
     dtype_load(weight.dtype, weight.data, (int64_t)elements - 1);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void try(const uint8_t *data, size_t size) {
     struct safetensors *files;
-    if (safetensors_open_memory(data, size, "fuzz.safetensors", &files)) {
-        expect(!files && strstr(fail_message(), "tensor") != NULL);
-        return 0;
+    if (safetensors_open_memory(data, size, "fuzz.file", &files)) {
+        expect(!files && !strncmp(fail_message(), "fuzz.file: ", 11));
+        return;
     }
     for (int i = 0; i < safetensors_count(files); i++)
         look_at(files, safetensors_at(files, i), data, size);
     safetensors_close(files);
+}
+
+/* As it is, and with the header's length set to end behind the last brace: chance seldom changes
+ * a header and its length together. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    try(data, size);
+    const uint8_t *brace = size > 8 ? memrchr(data + 8, '}', size - 8) : NULL;
+    if (!brace) return 0;
+    uint8_t *copy = malloc(size);
+    expect(copy != NULL);
+    memcpy(copy, data, size);
+    uint64_t length = (uint64_t)(brace + 1 - data - 8);
+    for (int i = 0; i < 8; i++) copy[i] = (uint8_t)(length >> 8 * i);
+    try(copy, size);
+    free(copy);
     return 0;
 }
