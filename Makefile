@@ -40,7 +40,7 @@ ifneq ($(CARRIED),)
 LDFLAGS += -Wl,-rpath,'$$ORIGIN/../../.carry/lib'
 endif
 
-LIBRARY_C := $(wildcard runtime/*.c kernels/*.c kernels/*/*.c harness/*.c harness/*/*.c)
+LIBRARY_C := $(wildcard engine/*.c) $(wildcard runtime/*.c kernels/*.c kernels/*/*.c harness/*.c harness/*/*.c)
 CLI_C := $(wildcard cli/*.c)
 TEST_C := $(wildcard tests/test_*.c)
 LIBRARY_O := $(LIBRARY_C:%.c=$(B)/%.o) $(B)/sources.o
@@ -82,12 +82,20 @@ $(B)/tests/%.cu.o: tests/%.cu runtime/simt.h runtime/simt_run.h
 	$(call say,CXX,$<)
 	$(Q)$(CXX) -std=c++17 $($(config)_flags) -Wall -Wextra -Wno-unknown-pragmas -fPIC -I. -x c++ -c $< -o $@
 $(B)/tests/test_simt: $(B)/tests/simt_words.cu.o
+$(B)/tests/test_model: $(B)/tests/reference_model.o
 $(B)/tests/test_%: $(B)/tests/test_%.o $(LIBRARY_O)
 	$(call say,LD,$@)
 	$(Q)$(CXX) $($(config)_flags) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 build-tests: $(B)/fastinfer $(TESTS)
 
 .PRECIOUS: $(B)/%.o $(B)/tests/%.o
+# fuzzers see the engine's readers alone, through libFuzzer, AddressSanitizer and UBSan
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+build/fuzz/%: tests/fuzz/fuzz_%.c $(wildcard engine/*.[ch]) runtime/status.c runtime/dtype.c
+	@mkdir -p build/fuzz
+	$(call say,FUZZ,$@)
+	$(Q)clang $(CPPFLAGS) -std=c17 -O1 -g -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=undefined $(filter %.c,$^) $(LDLIBS) -o $@
 
 # --- what people type ----------------------------------------------------------------------------
 BENCH ?=
@@ -103,6 +111,9 @@ test:
 test-gpu:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) build-tests
 	@scripts/test-gpu.sh $(B)
+FUZZ_SECONDS ?= 20
+fuzz: $(FUZZERS:%=build/fuzz/%)
+	@for name in $(FUZZERS); do scripts/fuzz.sh $$name $(FUZZ_SECONDS) || exit 1; done
 BASE ?= HEAD~1
 gate:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
@@ -128,6 +139,7 @@ help:
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
 	@echo "make test         every test this machine can run"
 	@echo "make test-gpu     every kernel, verified on cuda:0"
+	@echo "make fuzz         readers of foreign files, FUZZ_SECONDS=20 each (needs clang)"
 	@echo "make gate         fail where a kernel got slower than in BASE=HEAD~1; options in GATE"
 	@echo "make torch        PyTorch in .venv, for the baseline"
 	@echo "make readme       README's tables from results/"
@@ -135,5 +147,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all bench test test-gpu gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all bench test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

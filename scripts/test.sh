@@ -98,7 +98,7 @@ check "links of README and docs" python3 scripts/check-links.py
 if [ -z "${FASTINFER_FAST:-}" ]; then
     check "build (gcc, sanitize)" make -s -j"$jobs" config=sanitize build-tests
     export ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0
-    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain; do
+    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain test_model test_safetensors test_model_config; do
         [ -x "build/sanitize/tests/$name" ] || continue
         program "sanitize $name" env FASTINFER_TEST_POINTS=12 "build/sanitize/tests/$name"
     done
@@ -110,8 +110,10 @@ if command -v clang >/dev/null && command -v clang++ >/dev/null; then
         check "bench on clang's CPU device" build/clang/fastinfer bench --quick --device cpu \
             --no-baseline --db build/clang/test.db
     fi
+    check "fuzzers, 5 s each" make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-5}"
 else
     skip "build (clang)" "clang is not installed"
+    skip "fuzzers" "clang is not installed"
 fi
 cupti=$(ls -d /usr/local/cuda*/include/cupti_range_profiler.h 2>/dev/null | tail -1)
 if [ -n "$cupti" ]; then

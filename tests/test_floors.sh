@@ -65,18 +65,20 @@ try harness/a.c cli/cli.h 1
 try harness/a.c engine/model.h 1
 try harness/a.c baselines/other.h 1
 try engine/a.c harness/store.h 1
+try engine/a.h cli/cli.h 1
 try baselines/torch.cpp harness/store.h 1
 try baselines/torch.cpp kernels/registry.h 1
 try cli/a.c tests/helper.h 1
 try runtime/a.c runtime/status.h 0
 try kernels/op/op.cu kernels/tile.cuh 0
 try kernels/op/op.c runtime/kernel.h 0
+try engine/a.c kernels/registry.h 0
 try harness/a.c baselines/baseline.h 0
 try baselines/torch.cpp baselines/baseline.h 0
 try cli/a.c harness/store.h 0
 
 root=${1:-$(dirname "$0")/..}
-for floor in runtime kernels harness baselines cli; do
+for floor in runtime kernels engine harness baselines cli; do
     [ -d "$root/$floor" ] && continue
     echo "$root has no $floor/"
     failed=1
