@@ -14,7 +14,16 @@
 #include "harness/t4.h"
 #include "runtime/json_text.h"
 
-enum { KEY_DB = 256, KEY_OUT, KEY_FORMAT, KEY_CONFIGS, KEY_DEVICE, KEY_ALL, KEY_SPACES };
+enum {
+    KEY_DB = 256,
+    KEY_OUT,
+    KEY_FORMAT,
+    KEY_CONFIGS,
+    KEY_DEVICE,
+    KEY_ALL,
+    KEY_SPACES,
+    KEY_TUNING
+};
 static const struct argp_option options[] = {
     {"db", KEY_DB, "FILE", 0, "the database (default results/fastinfer.db)", 0},
     {"out", KEY_OUT, "DIR", 0, "results/<device>/ is made in DIR (default results)", 0},
@@ -23,6 +32,7 @@ static const struct argp_option options[] = {
     {"configs", KEY_CONFIGS, "DIR", 0,
      "also write DIR/<device>.json: the best point of each problem", 0},
     {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
+    {"tuning", KEY_TUNING, NULL, 0, "only tuning.csv: what searches came to (view tuned)", 0},
     {"spaces", KEY_SPACES, "N", OPTION_ARG_OPTIONAL,
      "also spaces/: the scans of each problem with N points or more (200), results as "
      "*.t4.json.gz, "
@@ -33,6 +43,7 @@ static const struct argp_option options[] = {
 struct arguments {
     const char *db, *out, *format, *configs, *device;
     bool all;
+    bool tuning;
     int spaces; /* 0: none */
 };
 
@@ -55,6 +66,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case KEY_CONFIGS:
         a->configs = arg;
+        break;
+    case KEY_TUNING:
+        a->tuning = true;
         break;
     case KEY_SPACES:
         a->spaces = arg ? (int)cli_number(state, arg, 1, 1 << 20) : 200;
@@ -206,7 +220,11 @@ static enum status export_device(void *context, int columns, const char *const *
     if (e->a->device && strcmp(e->a->device, v[0]) != 0) return STATUS_OK;
     e->devices++;
     TRY(export_folder(e->a->out, v[0], folder, sizeof folder));
-    TRY(write_best(e->store, e->a->format, v[0], folder));
+    if (e->a->tuning)
+        return write_query(e->store, e->a->format, folder, "tuning",
+                           "SELECT * FROM tuned WHERE device_slug = ? ORDER BY kernel, dtype, "
+                           "residency, launch, rows, problem",
+                           v[0]);
     if (e->a->all) {
         snprintf(sql, sizeof sql,
                  "%sresults WHERE device_slug = ? ORDER BY kernel, dtype, residency, launch, rows, "
@@ -214,6 +232,7 @@ static enum status export_device(void *context, int columns, const char *const *
                  columns_sql);
         TRY(write_query(e->store, e->a->format, folder, "points", sql, v[0]));
     }
+    TRY(write_best(e->store, e->a->format, v[0], folder));
     TRY(write_environment(e->store, folder, v[0]));
     if (e->a->spaces) {
         struct t4_counts counts;

@@ -188,6 +188,7 @@ static enum status run_planned(struct bench *b, const struct environment *e) {
     b->out->run = b->run;
     TRY(compare_gpus(b));
     TRY(measure_device(b));
+    TRY(store_any_deadly(b->store, e->device.slug, &b->any_deadly));
     TRY(config_open(b->options->configs, &e->device, registry_find, &config));
     enum status status = bench_plan(b->options, &e->device, config, &b->plan);
     config_close(config);

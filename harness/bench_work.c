@@ -217,8 +217,9 @@ static enum status settled_before(struct bench *b, struct cell *c, int position,
         if (has) return note_result(b, c, &r.point, median), STATUS_OK;
     }
     if (!b->options->retry) {
-        bool deadly, dirty;
-        TRY(store_is_deadly(b->store, b->out->device.slug, bench_commit(&dirty), &r, &deadly));
+        bool deadly = false, dirty;
+        if (b->any_deadly)
+            TRY(store_is_deadly(b->store, b->out->device.slug, bench_commit(&dirty), &r, &deadly));
         if (deadly || g->deadly[index]) {
             g->deadly[index] = true;
             b->out->quarantined++;

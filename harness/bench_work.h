@@ -56,6 +56,7 @@ struct bench {
      * NVRTC is there; else 0. */
     int facts_arch;
     int device_workers;
+    bool any_deadly; /* the database knows of points that killed a worker */
     int total, done;
     int first_cell;                    /* all cells before it are finished */
     bool starved[MAX_WORKERS];         /* there was nothing for it to do when it was last free */

@@ -457,6 +457,17 @@ enum status store_is_deadly(struct store *s, const char *device_slug, const char
     return STATUS_OK;
 }
 
+enum status store_any_deadly(struct store *s, const char *device_slug, bool *out) {
+    int64_t found = 0;
+    TRY(RUN(
+        s,
+        "SELECT EXISTS (SELECT 1 FROM measurement m JOIN run ON run.id = m.run_id JOIN device d "
+        "ON d.id = run.device_id WHERE m.status IN ('crash', 'timeout') AND d.slug = ?)",
+        &found, TEXT(device_slug)));
+    *out = found != 0;
+    return STATUS_OK;
+}
+
 enum status store_has_contest(struct store *s, const char *device_slug, struct policy policy,
                               const struct record *like, bool *out) {
     const struct kernel *kernel;

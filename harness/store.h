@@ -59,6 +59,9 @@ enum status store_has(struct store *store, const char *device_slug, struct polic
 enum status store_is_deadly(struct store *store, const char *device_slug, const char *commit,
                             const struct record *like, bool *out);
 
+/* Is there any such point on the device? Mostly there is none, and asking for each costs. */
+enum status store_any_deadly(struct store *store, const char *device_slug, bool *out);
+
 /* Has the problem had its contest under this policy on this device? */
 enum status store_has_contest(struct store *store, const char *device_slug, struct policy policy,
                               const struct record *like, bool *out);
