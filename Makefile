@@ -1,5 +1,6 @@
 # make            build the program
 # make bench      set up, build, bench this machine's GPU (or the CPU device), draw
+# make tune       set up, build, search for the fastest points, write configs/<device>.json
 # make test       set up, build, run every test that this machine can run
 # make test-gpu   the kernel tests on cuda:0
 # make help       the rest
@@ -118,6 +119,11 @@ BASE ?= HEAD~1
 gate:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@$(B)/fastinfer gate --base $(BASE) $(GATE)
+TUNE ?=
+tune:
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@$(B)/fastinfer tune $(TUNE)
 torch:
 	@scripts/setup.sh torch
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
@@ -137,6 +143,7 @@ clean:
 help:
 	@echo "make              build/release/fastinfer (config=release|debug|sanitize|coverage)"
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
+	@echo "make tune         search for the fastest points; options in TUNE='rmsnorm --seconds 60'"
 	@echo "make test         every test this machine can run"
 	@echo "make test-gpu     every kernel, verified on cuda:0"
 	@echo "make fuzz         readers of foreign files, FUZZ_SECONDS=20 each (needs clang)"
@@ -147,5 +154,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all bench test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all bench tune test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
