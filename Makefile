@@ -34,13 +34,13 @@ endif
 CPPFLAGS += -I. -D_GNU_SOURCE -DFASTINFER_CXX='"$(CXX)"' -DFASTINFER_ROOT='"$(CURDIR)"' \
   $(if $(CARRIED),-isystem $(CARRIED)) $(if $(CUDA_INCLUDE),-isystem $(dir $(CUDA_INCLUDE)))
 CFLAGS += -std=c17 $($(config)_flags) $(WARNINGS) -pthread
-LDLIBS += $(if $(CARRIED),-L.carry/lib) -lsqlite3 -ljansson -lz -ldl -lm -pthread
+LDLIBS += $(if $(CARRIED),-L.carry/lib) -lsqlite3 -ljansson -lpcre2-8 -lutf8proc -lz -ldl -lm -pthread
 LDFLAGS += -rdynamic
 ifneq ($(CARRIED),)
 LDFLAGS += -Wl,-rpath,'$$ORIGIN/../../.carry/lib'
 endif
 
-LIBRARY_C := $(wildcard runtime/*.c kernels/*.c kernels/*/*.c harness/*.c harness/*/*.c)
+LIBRARY_C := $(wildcard runtime/*.c kernels/*.c kernels/*/*.c harness/*.c harness/*/*.c) $(wildcard engine/*.c)
 CLI_C := $(wildcard cli/*.c)
 TEST_C := $(wildcard tests/test_*.c)
 LIBRARY_O := $(LIBRARY_C:%.c=$(B)/%.o) $(B)/sources.o
