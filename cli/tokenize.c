@@ -144,9 +144,10 @@ static enum status from_stdin(struct tokenizer *tokenizer, const struct argument
 
 int cli_tokenize(int argc, char **argv) {
     static const struct argp argp = {
-        options, parse, "[TEXT]",
-        "Ids and tokens of TEXT, or of standard input, by a HuggingFace tokenizer.json.",
-        NULL,    NULL,  NULL};
+        options,  parse,
+        "[TEXT]", "Ids and tokens of TEXT, or of standard input, by a HuggingFace tokenizer.json.",
+        NULL,     NULL,
+        NULL};
     struct arguments a = {0};
     struct tokenizer *tokenizer = NULL;
     argv[0] = cli_name("tokenize");

@@ -102,8 +102,8 @@ def variants(folder):
             split({"Regex": r"\p{N}{1,3}"}, "Isolated"), split({"Regex": "[一-龥ぁ-んァ-ン]+"}, "Isolated"),
             {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True, "trim_offsets": True}]}}),
         ("each token stripped", "mistral", {"decoder": {"type": "Sequence", "decoders": [
-            {"type": "ByteFallback"}, {"type": "Strip", "content": "▁", "start": 1, "stop": 1},
-            {"type": "Fuse"}]}}),
+            {"type": "ByteFallback"}, {"type": "Strip", "content": "▁", "start": 1, "stop": 0},
+            {"type": "Strip", "content": "e", "start": 0, "stop": 1}, {"type": "Fuse"}]}}),
         ("unknown fused", "metaspace", {"model.fuse_unk": True}),
         ("unknown dropped", "metaspace", {"model.unk_token": None}),
     ]

@@ -41,8 +41,8 @@ MARKS = ["e\u0301", "a\u030a", "o\u0308\u0304", "n\u0303", "\u0301", "A\u0328\u0
          "\u1e9b\u0323", "ﬁ", "Å", "Ω", "Ⅳ", "｡", "\u0344", "q\u0307\u0323", "각", "\uf900", "\U0001d15e"]
 BROKEN = [b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf", b"\x80",
           b"\xf5\x80\x80\x80", b"\xe0\x80\x80", b"\xf0\x82\x82\xac", b"\xfe\xfe", b"\xe4\xbd"]
-# letters with a case since Unicode 16, which not every library knows
-NEW = {0x1c89, 0x1c8a, *range(0xa7cb, 0xa7dd), *range(0x10d50, 0x10d86)}
+# letters new in Unicode 16, which not every library knows
+NEW = {0x1c89, 0x1c8a, *range(0xa7cb, 0xa7dd), *range(0x10d40, 0x10d90), *range(0x13460, 0x143fb)}
 
 
 def word(r):
