@@ -35,7 +35,7 @@ endif
 CPPFLAGS += -I. -D_GNU_SOURCE -DFASTINFER_CXX='"$(CXX)"' -DFASTINFER_ROOT='"$(CURDIR)"' \
   $(if $(CARRIED),-isystem $(CARRIED)) $(if $(CUDA_INCLUDE),-isystem $(dir $(CUDA_INCLUDE)))
 CFLAGS += -std=c17 $($(config)_flags) $(WARNINGS) -pthread
-LDLIBS += $(if $(CARRIED),-L.carry/lib) -lsqlite3 -ljansson -lz -ldl -lm -pthread
+LDLIBS += $(if $(CARRIED),-L.carry/lib) -lsqlite3 -ljansson -lpcre2-8 -lutf8proc -lz -ldl -lm -pthread
 LDFLAGS += -rdynamic
 ifneq ($(CARRIED),)
 LDFLAGS += -Wl,-rpath,'$$ORIGIN/../../.carry/lib'

@@ -18,6 +18,7 @@ int cli_calibrate(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 int cli_config(int argc, char **argv);
+int cli_tokenize(int argc, char **argv);
 
 struct argp_state;
 /* A whole number from least to most; else the usage error that argp_error() makes of it. */

@@ -50,6 +50,8 @@ look_for_tools() { # bench|test
     has_header jansson.h || need libjansson-dev "Jansson's headers"
     has_header zlib.h || need zlib1g-dev "zlib's header"
     has_header xxhash.h || need libxxhash-dev "xxHash's header"
+    has_header pcre2.h || need libpcre2-dev "PCRE2's headers"
+    has_header utf8proc.h || need libutf8proc-dev "utf8proc's header"
     if [ "$1" = test ]; then
         has_header cmocka.h || need libcmocka-dev "cmocka's headers"
         has_command sqlite3 || need sqlite3 "the sqlite3 command"

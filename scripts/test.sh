@@ -92,13 +92,20 @@ rm -rf "$scratch"
 scratch=$(mktemp -d)
 program "exported spaces" sh tests/test_spaces.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
+token_tools=build/token-tools # the reference for the tokenizer, from PyPI
+if [ -d "$token_tools" ] || timeout 120 python3 -m pip install -q --no-deps --target "$token_tools" tokenizers >"$logs/token-tools.log" 2>&1; then
+    program "tokenizer against HuggingFace's" env PYTHONPATH="$token_tools" python3 tests/compare_tokenizers.py build/release/fastinfer
+else
+    rm -rf "$token_tools"
+    skip "tokenizer against HuggingFace's" "the PyPI package tokenizers could not be installed: $(tail -1 "$logs/token-tools.log")"
+fi
 check "README is what results/ say" python3 scripts/readme.py --check
 check "links of README and docs" python3 scripts/check-links.py
 
 if [ -z "${FASTINFER_FAST:-}" ]; then
     check "build (gcc, sanitize)" make -s -j"$jobs" config=sanitize build-tests
     export ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0
-    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain test_model test_safetensors test_model_config; do
+    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain test_model test_safetensors test_model_config test_tokenizer test_sample; do
         [ -x "build/sanitize/tests/$name" ] || continue
         program "sanitize $name" env FASTINFER_TEST_POINTS=12 "build/sanitize/tests/$name"
     done
