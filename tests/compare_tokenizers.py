@@ -103,7 +103,7 @@ def variants(folder):
             {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True, "trim_offsets": True}]}}),
         ("each token stripped", "mistral", {"decoder": {"type": "Sequence", "decoders": [
             {"type": "ByteFallback"}, {"type": "Strip", "content": "▁", "start": 1, "stop": 0},
-            {"type": "Strip", "content": "e", "start": 0, "stop": 1}, {"type": "Fuse"}]}}),
+            {"type": "Fuse"}]}}),  # a "stop" makes HuggingFace's own Strip panic on an empty token
         ("unknown fused", "metaspace", {"model.fuse_unk": True}),
         ("unknown dropped", "metaspace", {"model.unk_token": None}),
     ]
