@@ -74,6 +74,7 @@ for test in build/release/tests/test_*; do
     program "$name" "$test"
 done
 check "floors" sh tests/test_floors.sh
+program "tokenize" sh tests/test_tokenize.sh build/release/fastinfer
 scratch=$(mktemp -d)
 program "command line" sh tests/test_cli.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
