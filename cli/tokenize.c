@@ -161,5 +161,5 @@ int cli_tokenize(int argc, char **argv) {
     tokenizer_close(tokenizer);
     if (!status && (fflush(stdout) || ferror(stdout)))
         status = fail(STATUS_SYSTEM, "standard output: %s", strerror(errno));
-    return cli_error(status);
+    return status ? cli_error(status) : 0;
 }
