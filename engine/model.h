@@ -7,9 +7,11 @@
  * One layer, x the residual of one position:
  *     a = rmsnorm(x) * input_norm;  q, k, v = a W^T (+ bias);  q, k = rmsnorm a head (Qwen3)
  *     q, k rotated in half-split pairs unless no_rope[layer];  o = softmax(q k^T / sqrt(head_dim))
- * v x += o W_o^T (+ bias);  a = rmsnorm(x) * post_norm;  x += (silu(a W_gate^T) * a W_up^T)
- * W_down^T Query head h attends to key head h / (heads / kv_heads), to positions j <= i, and in a
- * layer with a window only to j > i - window. */
+ *     x += o W_o^T (+ bias);  a = rmsnorm(x) * post_norm
+ *     x += (silu(a W_gate^T) * a W_up^T) W_down^T
+ *
+ * Query head h attends to key head h / (heads / kv_heads), to positions j <= i, and in a layer with
+ * a window only to j > i - window. */
 #ifndef FASTINFER_MODEL_H
 #define FASTINFER_MODEL_H
 

@@ -202,42 +202,6 @@ enum status subject_check_guards(struct subject *s, int set) {
 /* --- variants ----------------------------------------------------------------------------------
  */
 
-enum status variant_open(struct device *device, const struct kernel *kernel,
-                         const struct problem *problem, const struct point *point,
-                         struct variant *out) {
-    memset(out, 0, sizeof *out);
-    const char *why = "";
-    if (!kernel->legal(problem, point, &device->info, &why))
-        return fail(STATUS_ARGUMENT, "this point is not legal here: %s", why);
-    out->point = *point;
-    struct target target = {device->info.kind, device->info.arch};
-    TRY(compile_points(kernel, problem, point, 1, target, &out->build));
-    if (out->build.status) return fail(out->build.status, "%s", out->build.log);
-    out->plan = kernel->plan(problem, point, &device->info);
-    TRY(device->ops->module_load(device, out->build.path, out->build.suffix, &out->module));
-    for (int i = 0; i < out->plan.stages; i++) {
-        const struct stage *stage = &out->plan.stage[i];
-        enum status status = device->ops->function_get(device, out->module, stage->entry,
-                                                       stage->shared_bytes, &out->function[i]);
-        if (status) {
-            variant_close(device, out);
-            return status;
-        }
-    }
-    const struct stage *first = &out->plan.stage[0];
-    int threads = (int)(first->block[0] * first->block[1] * first->block[2]);
-    out->blocks_per_sm =
-        device->ops->occupancy(device, out->function[0], threads, first->shared_bytes);
-    if (out->blocks_per_sm < 0) out->blocks_per_sm = out->build.blocks_per_sm;
-    out->build.blocks_per_sm = out->blocks_per_sm;
-    return STATUS_OK;
-}
-
-void variant_close(struct device *device, struct variant *variant) {
-    device->ops->module_unload(device, variant->module);
-    variant->module = NULL;
-}
-
 static enum status ensure_scratch(struct subject *s, size_t bytes) {
     struct device *device = s->support->device;
     if (bytes <= s->scratch_bytes) return STATUS_OK;
@@ -248,40 +212,13 @@ static enum status ensure_scratch(struct subject *s, size_t bytes) {
     return device->ops->set_bytes(device, s->scratch, 0xff, bytes);
 }
 
-void subject_append_scalars(const struct subject *s, struct launch *launch) {
-    const struct kernel *kernel = s->kernel;
-    for (int i = 0; i < kernel->size_count; i++)
-        if (!kernel->sizes[i].compiled)
-            launch->param[launch->param_count++] = (uint64_t)s->problem.size[i];
-    for (int i = 0; i < kernel->real_count; i++) {
-        float real = (float)s->problem.real[i];
-        memcpy(&launch->param[launch->param_count++], &real, sizeof real);
-    }
-}
-
 enum status subject_launch(struct subject *s, const struct variant *variant, int set,
                            int weight_set) {
-    struct device *device = s->support->device;
-    struct launch launch = {0};
+    void *pointer[MAX_ARGUMENTS];
     if (variant->plan.scratch_bytes) TRY(ensure_scratch(s, variant->plan.scratch_bytes));
-    for (int i = 0; i < s->kernel->argument_count; i++) {
-        int from = s->kernel->arguments[i].weight ? weight_set : set;
-        launch.param[launch.param_count++] = bits(s->pointer[from][i]);
-    }
-    if (variant->plan.scratch_bytes) launch.param[launch.param_count++] = bits(s->scratch);
-    subject_append_scalars(s, &launch);
-    if (variant->plan.scratch_zeroed)
-        TRY(device->ops->set_bytes(device, s->scratch, 0, variant->plan.scratch_bytes));
-    for (int i = 0; i < variant->plan.stages; i++) {
-        const struct stage *stage = &variant->plan.stage[i];
-        launch.function = variant->function[i];
-        memcpy(launch.grid, stage->grid, sizeof launch.grid);
-        memcpy(launch.block, stage->block, sizeof launch.block);
-        launch.shared_bytes = stage->shared_bytes;
-        launch.cooperative = stage->cooperative;
-        TRY(device->ops->launch(device, &launch));
-    }
-    return STATUS_OK;
+    for (int i = 0; i < s->kernel->argument_count; i++)
+        pointer[i] = s->pointer[s->kernel->arguments[i].weight ? weight_set : set][i];
+    return variant_launch(s->support->device, variant, s->kernel, &s->problem, pointer, s->scratch);
 }
 
 enum status subject_touch(struct subject *s, int set) {

@@ -6,8 +6,7 @@
 #ifndef FASTINFER_SUBJECT_H
 #define FASTINFER_SUBJECT_H
 
-#include "runtime/compile.h"
-#include "runtime/device.h"
+#include "runtime/variant.h"
 
 enum { GUARD_BYTES = 4096, MAX_SETS = 256 };
 
@@ -54,23 +53,6 @@ enum status subject_restore(struct subject *subject);
 /* Are the guards of a set whole? STATUS_INCORRECT names the argument and the first byte. */
 enum status subject_check_guards(struct subject *subject, int set);
 
-/* A compiled point, loaded. */
-struct variant {
-    struct point point;
-    struct build build;
-    struct plan plan;
-    struct module *module;
-    struct function *function[MAX_STAGES];
-    int blocks_per_sm; /* from the driver where there is one, else the build's */
-};
-enum status variant_open(struct device *device, const struct kernel *kernel,
-                         const struct problem *problem, const struct point *point,
-                         struct variant *out);
-void variant_close(struct device *device, struct variant *variant);
-
-/* Appends to a launch what follows the pointers at every entry: the sizes that are not compiled,
- * then the reals. */
-void subject_append_scalars(const struct subject *subject, struct launch *launch);
 /* Enqueues the variant once: activations of one set, weights of another. */
 enum status subject_launch(struct subject *subject, const struct variant *variant, int set,
                            int weight_set);

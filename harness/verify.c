@@ -170,7 +170,7 @@ static enum status checker_run(struct subject *s, struct checker *c, struct chec
             (uint64_t)(uintptr_t)(s->pristine[i] ? s->pristine[i] : s->pointer[0][i]);
     for (int i = 0; i < count; i++)
         launch.param[launch.param_count++] = (uint64_t)(uintptr_t)s->pointer[0][i];
-    subject_append_scalars(s, &launch);
+    launch_append_scalars(&launch, s->kernel, &s->problem);
     launch.param[launch.param_count++] = (uint64_t)(uintptr_t)c->report;
     TRY(device->ops->upload(device, c->report, report, sizeof *report));
     TRY(device->ops->launch(device, &launch));
