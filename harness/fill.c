@@ -11,6 +11,7 @@ static float value(uint64_t h, enum fill fill) {
     int n = (int)(h & 65535) + (int)(h >> 16 & 65535) + (int)(h >> 32 & 65535) + (int)(h >> 48) -
             131070;
     if (fill == FILL_WEIGHT) return (float)((1 << 21) + 11 * n) * (1.0f / (1 << 21));
+    if (fill == FILL_MATRIX) return (float)n * (1.0f / (1 << 21));
     return (float)(7 * n) * (1.0f / (1 << 18)) * ((float)(1 << (h % 7)) * 0.125f);
 }
 

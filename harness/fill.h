@@ -5,8 +5,8 @@
 #include "runtime/kernel.h"
 
 /* Writes elements first..last-1 of the array that starts at `out`; each depends on (seed, index)
- * alone. FILL_NORMAL and FILL_WEIGHT: fp16, bf16 or fp32. FILL_BITS: an element is a byte, whatever
- * the dtype. FILL_KERNEL is kernel.input()'s business and writes nothing here. */
+ * alone. FILL_NORMAL, FILL_WEIGHT and FILL_MATRIX: fp16, bf16 or fp32. FILL_BITS: an element is a
+ * byte, whatever the dtype. FILL_KERNEL is kernel.input()'s business and writes nothing here. */
 void fill_host(void *out, int64_t first, int64_t last, enum dtype dtype, enum fill fill,
                uint64_t seed);
 

@@ -77,7 +77,7 @@ static void write_parameters(const struct handout_request *r, const struct plan 
     }
     if (plan->scratch_bytes)
         fprintf(out, " * %3d  pointer    %-12s %zu bytes%s\n", n++, "scratch", plan->scratch_bytes,
-                plan->scratch_zeroed ? ", all 0 before each launch of the first stage" : "");
+                plan->scratch_zeroed ? ", all 0 before the first launch; each leaves it so" : "");
     for (int i = 0; i < k->size_count; i++)
         if (!k->sizes[i].compiled)
             fprintf(out, " * %3d  long long  %-12s %s; here %lld\n", n++, k->sizes[i].name,

@@ -211,9 +211,12 @@ static enum status verify_both(struct session *s, struct subject *timed,
                                const struct variant *variant, struct record *r) {
     struct verdict verdict;
     if (timed == s->timed && s->odd) {
-        struct variant odd = *variant;
+        struct variant odd = *variant; /* the same code, with a scratch of its own */
         odd.plan = s->odd->kernel->plan(&s->odd->problem, &variant->point, &s->device->info);
+        odd.scratch = NULL;
+        TRY(variant_scratch(s->device, &odd));
         enum status status = verify_variant(s->odd, &odd, &verdict);
+        if (odd.scratch) s->device->ops->release(s->device, odd.scratch);
         r->worst = verdict.worst;
         if (status) {
             char problem[MAX_TEXT];

@@ -292,5 +292,5 @@ enum status snapshot_variant(const json_t *cell, struct device *device, struct v
         TRY(device->ops->function_get(device, v->module, s->entry, s->shared_bytes,
                                       &v->function[i]));
     }
-    return STATUS_OK;
+    return variant_scratch(device, v);
 }

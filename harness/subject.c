@@ -154,7 +154,6 @@ void subject_close(struct subject *s) {
         if (s->arena[i]) device->ops->release(device, s->arena[i]);
     for (int i = 0; i < MAX_ARGUMENTS; i++)
         if (s->pristine[i]) device->ops->release(device, s->pristine[i]);
-    if (s->scratch) device->ops->release(device, s->scratch);
     free(s);
 }
 
@@ -202,23 +201,12 @@ enum status subject_check_guards(struct subject *s, int set) {
 /* --- variants ----------------------------------------------------------------------------------
  */
 
-static enum status ensure_scratch(struct subject *s, size_t bytes) {
-    struct device *device = s->support->device;
-    if (bytes <= s->scratch_bytes) return STATUS_OK;
-    if (s->scratch) device->ops->release(device, s->scratch);
-    s->scratch = NULL, s->scratch_bytes = 0;
-    TRY(device->ops->allocate(device, bytes, &s->scratch));
-    s->scratch_bytes = bytes;
-    return device->ops->set_bytes(device, s->scratch, 0xff, bytes);
-}
-
 enum status subject_launch(struct subject *s, const struct variant *variant, int set,
                            int weight_set) {
     void *pointer[MAX_ARGUMENTS];
-    if (variant->plan.scratch_bytes) TRY(ensure_scratch(s, variant->plan.scratch_bytes));
     for (int i = 0; i < s->kernel->argument_count; i++)
         pointer[i] = s->pointer[s->kernel->arguments[i].weight ? weight_set : set][i];
-    return variant_launch(s->support->device, variant, s->kernel, &s->problem, pointer, s->scratch);
+    return variant_launch(s->support->device, variant, s->kernel, &s->problem, pointer);
 }
 
 enum status subject_touch(struct subject *s, int set) {

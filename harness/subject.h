@@ -36,8 +36,6 @@ struct subject {
     void *pointer[MAX_SETS][MAX_ARGUMENTS]; /* into it; NULL for an empty argument */
     void *pristine[MAX_ARGUMENTS];          /* in-place arguments as given, on the device */
     size_t bytes[MAX_ARGUMENTS], offset[MAX_ARGUMENTS], set_bytes;
-    void *scratch;
-    size_t scratch_bytes;
 };
 
 /* Allocates `sets` sets (fewer where memory is short, at least one) and fills the inputs: element

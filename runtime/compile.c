@@ -346,8 +346,8 @@ enum status compile_check(const struct kernel *kernel, const struct problem *pro
 
 enum status compile_support(struct target target, struct build *build) {
     struct unit unit = {.source = "kernels/support/support.cu",
-                        .entry = {"fill", "touch", "empty"},
-                        .entries = 3,
+                        .entry = {"fill", "touch", "empty", "convert"},
+                        .entries = 4,
                         .threads = 256,
                         .build = build};
     snprintf(unit.defines, sizeof unit.defines, "-DDTYPE=0");

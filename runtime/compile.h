@@ -36,7 +36,7 @@ enum status compile_points(const struct kernel *kernel, const struct problem *pr
 /* The check kernel (fp64, on the device) of a kernel and problem. */
 enum status compile_check(const struct kernel *kernel, const struct problem *problem,
                           struct target target, struct build *build);
-/* kernels/support/support.cu: fill, touch, empty, hold. */
+/* kernels/support/support.cu: fill, touch, empty, convert, hold. */
 enum status compile_support(struct target target, struct build *build);
 
 /* A .cu that stands alone, as it is: without macros, without our headers. `plan` names entries. */

@@ -78,7 +78,8 @@ enum fill {
     FILL_NORMAL, /* about N(0,1) with magnitudes spread over 2^-3..2^3 */
     FILL_WEIGHT, /* 1 + 0.2 N(0,1): a norm's weight */
     FILL_BITS,   /* random bits, any pattern */
-    FILL_KERNEL  /* kernel.input() writes it */
+    FILL_KERNEL, /* kernel.input() writes it */
+    FILL_MATRIX  /* 0.018 N(0,1): a weight matrix, as models begin with */
 };
 
 /* A buffer at the entry, in order: pointers first, then scratch if any, then the sizes that are
@@ -101,7 +102,7 @@ struct plan {
     struct stage stage[MAX_STAGES];
     int stages;
     size_t scratch_bytes;
-    bool scratch_zeroed; /* before each launch of stage 0, outside no timed span */
+    bool scratch_zeroed; /* before the first launch; every launch leaves it zero again */
 };
 
 /* |error| <= u_out |reference| + c u32 magnitude + floor, where magnitude is the sum of the

@@ -24,6 +24,11 @@ enum status variant_open(struct device *device, const struct kernel *kernel,
             return status;
         }
     }
+    enum status scratch = variant_scratch(device, out);
+    if (scratch) {
+        variant_close(device, out);
+        return scratch;
+    }
     const struct stage *first = &out->plan.stage[0];
     int threads = (int)(first->block[0] * first->block[1] * first->block[2]);
     out->blocks_per_sm =
@@ -35,7 +40,16 @@ enum status variant_open(struct device *device, const struct kernel *kernel,
 
 void variant_close(struct device *device, struct variant *variant) {
     device->ops->module_unload(device, variant->module);
-    variant->module = NULL;
+    if (variant->scratch) device->ops->release(device, variant->scratch);
+    variant->module = NULL, variant->scratch = NULL;
+}
+
+enum status variant_scratch(struct device *device, struct variant *variant) {
+    size_t bytes = variant->plan.scratch_bytes;
+    if (!bytes) return STATUS_OK;
+    TRY(device->ops->allocate(device, bytes, &variant->scratch));
+    return device->ops->set_bytes(device, variant->scratch, variant->plan.scratch_zeroed ? 0 : 0xff,
+                                  bytes);
 }
 
 void launch_append_scalars(struct launch *launch, const struct kernel *kernel,
@@ -51,15 +65,13 @@ void launch_append_scalars(struct launch *launch, const struct kernel *kernel,
 
 enum status variant_launch(struct device *device, const struct variant *variant,
                            const struct kernel *kernel, const struct problem *problem,
-                           void *const *pointer, void *scratch) {
+                           void *const *pointer) {
     struct launch launch = {0};
-    size_t scratch_bytes = variant->plan.scratch_bytes;
     for (int i = 0; i < kernel->argument_count; i++)
         launch.param[launch.param_count++] = (uint64_t)(uintptr_t)pointer[i];
-    if (scratch_bytes) launch.param[launch.param_count++] = (uint64_t)(uintptr_t)scratch;
+    if (variant->scratch)
+        launch.param[launch.param_count++] = (uint64_t)(uintptr_t)variant->scratch;
     launch_append_scalars(&launch, kernel, problem);
-    if (variant->plan.scratch_zeroed)
-        TRY(device->ops->set_bytes(device, scratch, 0, scratch_bytes));
     for (int i = 0; i < variant->plan.stages; i++) {
         const struct stage *stage = &variant->plan.stage[i];
         launch.function = variant->function[i];

@@ -204,6 +204,7 @@ static void device_fills_as_the_host(void **state) {
         for (int f = 0; f < FLOATS; f++) {
             twins(counts[k], floats[f], FILL_NORMAL, 1 + (unsigned)k % 3);
             twins(counts[k], floats[f], FILL_WEIGHT, 3);
+            twins(counts[k], floats[f], FILL_MATRIX, 5);
         }
         twins(counts[k], DTYPE_U8, FILL_BITS, 1 + (unsigned)k % 3);
     }

@@ -1,5 +1,5 @@
-// support - what the harness needs on the device beside the kernels: inputs, cache states, a
-// launch that does nothing, and one that waits.
+// support - what is needed on the device beside the kernels: inputs and random weights, other
+// dtypes, cache states, a launch that does nothing, and one that waits.
 //
 // fill: element i of an array depends on (seed, i) alone, bit for bit as harness/fill.c has it: all
 // arithmetic before the final rounding is exact, so that contraction cannot change it.
@@ -13,18 +13,19 @@ DEVICE unsigned long long fill_hash(unsigned long long seed, unsigned long long 
     return z ^ z >> 31;
 }
 
-// kind 0: about N(0, 1) times 2^-3 to 2^3; 1: 1 + 0.2 N(0, 1). N is the sum of four uniform 16-bit
-// numbers, an integer within 131070 of standard deviation 37837.
+// kind 0: about N(0, 1) times 2^-3 to 2^3; 1: 1 + 0.2 N(0, 1); 4: 0.018 N(0, 1). N is the sum of
+// four uniform 16-bit numbers, an integer within 131070 of standard deviation 37837.
 DEVICE float fill_value(unsigned long long seed, unsigned long long i, int kind) {
     unsigned long long h = fill_hash(seed, i);
     int n = (int)(h & 65535) + (int)(h >> 16 & 65535) + (int)(h >> 32 & 65535) + (int)(h >> 48) -
             131070;
     if (kind == 1) return (float)((1 << 21) + 11 * n) * (1.0f / (1 << 21));
+    if (kind == 4) return (float)n * (1.0f / (1 << 21));
     return (float)(7 * n) * (1.0f / (1 << 18)) * ((float)(1 << (h % 7)) * 0.125f);
 }
 
-// dtype: 0 fp16, 1 bf16, 2 fp32. kind: 0, 1 as above; 2 random bytes, `elements` of them, whatever
-// the dtype. out: aligned to 8.
+// dtype: 0 fp16, 1 bf16, 2 fp32. kind: 0, 1, 4 as above; 2 random bytes, `elements` of them,
+// whatever the dtype. out: aligned to 8.
 ENTRY(fill)
 (void *out, long long elements, int dtype, int kind, unsigned long long seed) {
     const long long step = (long long)gridDim.x * blockDim.x;
@@ -62,6 +63,28 @@ ENTRY(touch)(const uint4 *p, long long vectors, unsigned *sink) {
     }
     // Never in practice, but the compiler cannot know: the loads have to be made.
     if (all == 0x9e3779b9u) *sink = all;
+}
+
+// out[i] = in[i] in another dtype (0 fp16, 1 bf16, 2 fp32), to nearest even. *lost gets bit 0 where
+// a finite number became an infinite one.
+ENTRY(convert)(void *out, const void *in, long long elements, int to, int from, unsigned *lost) {
+    const long long step = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < elements; i += step) {
+        float f = from == 0   ? half_to_float(((const half *)in)[i])
+                  : from == 1 ? bfloat16_to_float(((const bfloat16 *)in)[i])
+                              : ((const float *)in)[i];
+        float stored = f;
+        if (to == 0) {
+            ((half *)out)[i] = float_to_half(f);
+            stored = half_to_float(float_to_half(f));
+        } else if (to == 1) {
+            ((bfloat16 *)out)[i] = float_to_bfloat16(f);
+            stored = bfloat16_to_float(float_to_bfloat16(f));
+        } else {
+            ((float *)out)[i] = f;
+        }
+        if (f - f == 0.0f && stored - stored != 0.0f) *lost = 1;
+    }
 }
 
 ENTRY(empty)() {}
