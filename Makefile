@@ -91,8 +91,9 @@ build-tests: $(B)/fastinfer $(TESTS)
 
 .PRECIOUS: $(B)/%.o $(B)/tests/%.o
 # fuzzers see the engine's readers alone, through libFuzzer, AddressSanitizer and UBSan
+READERS := $(filter-out $(patsubst %,engine/%.c,engine prefill program step weights),$(wildcard engine/*.c))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-build/fuzz/%: tests/fuzz/fuzz_%.c $(wildcard engine/*.[ch]) runtime/status.c runtime/dtype.c
+build/fuzz/%: tests/fuzz/fuzz_%.c $(READERS) $(wildcard engine/*.h) runtime/status.c runtime/dtype.c
 	@mkdir -p build/fuzz
 	$(call say,FUZZ,$@)
 	$(Q)clang $(CPPFLAGS) -std=c17 -O1 -g -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \

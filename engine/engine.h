@@ -1,0 +1,73 @@
+/* engine.h - a model that answers: prompts in, tokens out, on one device.
+ *
+ * Up to `batch` sequences live side by side, each with its KV cache of `capacity` positions. A
+ * decode step takes every sequence one token further: its pending token is embedded, goes through
+ * the layers at its position, and the token chosen from the logits becomes the pending one. Tokens,
+ * positions and choices stay on the device, so steps are enqueued without waiting for one another.
+ *
+ * On the device, D the engine's dtype: residual (batch, hidden) fp32, caches (batch, kv_heads,
+ * capacity, head_dim) D a layer, logits (batch, vocab) fp32, history (batch, capacity) int32: the
+ * prompt's ids and what followed.
+ */
+#ifndef FASTINFER_ENGINE_H
+#define FASTINFER_ENGINE_H
+
+#include "engine/program.h"
+#include "engine/sample.h"
+#include "engine/weights.h"
+
+struct engine_options {
+    int batch;            /* 1 to 16; 0: 1 */
+    int64_t capacity;     /* 0: 4096, or what the model was made for where that is less */
+    enum dtype dtype;     /* DTYPE_COUNT: the checkpoint's, or fp16 where the device has no bf16 */
+    const char *configs;  /* as shelf_open() */
+    int64_t prefill_rows; /* positions that a prefill takes at once; 0: 512 */
+    uint64_t seed;        /* of a preset's weights */
+    weights_progress *progress; /* of loading; NULL: none */
+    void *progress_context;
+};
+
+struct engine;
+/* The model must outlive the engine. STATUS_MEMORY says what is needed. */
+enum status engine_open(struct device *device, const struct model *model,
+                        const struct engine_options *options, struct engine **out);
+void engine_close(struct engine *engine); /* NULL is fine */
+
+/* What was made of the options, and what it took. */
+struct engine_facts {
+    int batch;
+    int64_t capacity;
+    enum dtype dtype;
+    size_t weight_bytes, cache_bytes, work_bytes; /* of device memory */
+    const char *configs;                          /* where points come from */
+    const char *matmul;                           /* who multiplies in a prefill */
+};
+struct engine_facts engine_facts(const struct engine *engine);
+
+/* Begins a sequence anew with `count` ids (at least one, at most capacity), enqueues their way
+ * through the model and the choice of the first token after them. STATUS_ARGUMENT: an id outside
+ * the vocabulary, too many ids. */
+enum status engine_prompt(struct engine *engine, int sequence, const int32_t *ids, int64_t count);
+/* How a sequence chooses; greedy until told. Repetition penalty is not done on the device:
+ * STATUS_ARGUMENT. */
+enum status engine_sampling(struct engine *engine, int sequence,
+                            const struct sample_options *options);
+
+/* Enqueues `steps` decode steps of all sequences. STATUS_ARGUMENT where one would pass the
+ * capacity. */
+enum status engine_decode(struct engine *engine, int64_t steps);
+
+/* Positions that a sequence has filled or will have when what is enqueued is done. */
+int64_t engine_position(const struct engine *engine, int sequence);
+/* Waits, then gives ids [first, first + count) of a sequence's history; first + count may be at
+ * most engine_position() + 1. A token of -1 means that logits were NaN: STATUS_INCORRECT, with the
+ * weight that is to blame where there is one. */
+enum status engine_tokens(struct engine *engine, int sequence, int64_t first, int64_t count,
+                          int32_t *out);
+/* Waits, then gives the logits (vocab) that the last token was chosen from. */
+enum status engine_logits(struct engine *engine, int sequence, float *out);
+
+/* The decode step that would run at the present positions, call by call. */
+enum status engine_step(struct engine *engine, struct program **out);
+
+#endif

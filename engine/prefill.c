@@ -1,0 +1,149 @@
+/* prefill.c - a prompt through the model, some hundred rows at a time: matrix products from a
+ * library, our kernels between them. Products add to the fp32 residual themselves. */
+#include "engine/engine_internal.h"
+
+static const struct policy policy = {RESIDENCY_WEIGHTS_COLD, LAUNCH_STREAM};
+
+struct pass { /* rows [start, start + rows) of a sequence */
+    struct engine *engine;
+    struct program *program; /* the launches between two products, run at once */
+    int sequence;
+    int64_t start, rows, layer;
+};
+
+/* Launches without a graph: the problem changes with rows and start. */
+static enum status run(struct pass *p, const struct call *call) {
+    TRY(program_new(p->engine->shelf, &p->program));
+    enum status status = program_add(p->program, call);
+    if (!status) status = program_run(p->program);
+    program_free(p->program);
+    return status;
+}
+
+static enum status multiply(const struct pass *p, const void *a, const void *b, void *c,
+                            const int64_t inputs_outputs[2], bool into_residual) {
+    const struct engine *e = p->engine;
+    struct product product = {.m = p->rows,
+                              .k = inputs_outputs[0],
+                              .n = inputs_outputs[1],
+                              .dtype = e->dtype,
+                              .out = into_residual ? DTYPE_F32 : e->dtype,
+                              .accumulate = into_residual,
+                              .a = a,
+                              .b = b,
+                              .c = c};
+    return matmul_run(e->matmul, &product);
+}
+
+static enum status norm(struct pass *p, void *weight) {
+    const struct model_config *c = &p->engine->model->config;
+    const struct workspace *w = &p->engine->prefill;
+    struct call call = {
+        .kernel = "norm_wide", .policy = policy, .pointer = {w->normed, w->residual, weight}};
+    TRY(problem_of(call.kernel, p->engine->dtype, &call.problem, "rows=%lld,hidden=%lld,eps=%.17g",
+                   (long long)p->rows, (long long)c->hidden, c->rms_eps));
+    return run(p, &call);
+}
+
+static void *cache_of(const struct pass *p, void **cache) {
+    const struct model_config *c = &p->engine->model->config;
+    return rows_from(cache[p->layer], p->sequence, c->kv_heads * c->head_dim * p->engine->capacity,
+                     p->engine->dtype);
+}
+
+static enum status append(struct pass *p) {
+    struct engine *e = p->engine;
+    const struct model_config *c = &e->model->config;
+    const struct layer_weights *w = &e->weights->layer[p->layer];
+    bool rope = !c->no_rope[p->layer];
+    struct call call = {.kernel = "qkv_append",
+                        .policy = policy,
+                        .pointer = {e->prefill.q, e->prefill.qkv, w->qkv_bias, w->q_norm, w->k_norm,
+                                    rope ? e->inv_freq : NULL, cache_of(p, e->cache_k),
+                                    cache_of(p, e->cache_v)}};
+    TRY(problem_of(call.kernel, e->dtype, &call.problem,
+                   "heads=%lld,kv_heads=%lld,head_dim=%lld,qk_norm=%d,rope=%d,bias=%d,rows=%lld,"
+                   "start=%lld,capacity=%lld,eps=%.17g",
+                   (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, c->qk_norm,
+                   rope, w->qkv_bias != NULL, (long long)p->rows, (long long)p->start,
+                   (long long)e->capacity, c->rms_eps));
+    return run(p, &call);
+}
+
+static enum status attend(struct pass *p) {
+    struct engine *e = p->engine;
+    const struct model_config *c = &e->model->config;
+    struct call call = {.kernel = "attention_prefill",
+                        .policy = policy,
+                        .pointer = {e->prefill.attention, e->prefill.q, cache_of(p, e->cache_k),
+                                    cache_of(p, e->cache_v)}};
+    TRY(problem_of(call.kernel, e->dtype, &call.problem,
+                   "heads=%lld,kv_heads=%lld,head_dim=%lld,rows=%lld,start=%lld,capacity=%lld,"
+                   "window=%lld",
+                   (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim,
+                   (long long)p->rows, (long long)p->start, (long long)e->capacity,
+                   (long long)(c->windowed[p->layer] ? c->window : 0)));
+    return run(p, &call);
+}
+
+/* A model with a bias on its output projection is rare: it is added row by row, by a product with
+ * a row of ones, which is what a library does well. */
+static enum status add_bias(struct pass *p, const void *bias) {
+    const struct engine *e = p->engine;
+    const int64_t shape[] = {1, e->model->config.hidden};
+    return multiply(p, e->ones, bias, e->prefill.residual, shape, true);
+}
+
+static enum status swiglu(struct pass *p) {
+    const struct engine *e = p->engine;
+    struct call call = {.kernel = "swiglu",
+                        .policy = policy,
+                        .pointer = {e->prefill.activation, e->prefill.gate_up, NULL}};
+    TRY(problem_of(call.kernel, e->dtype, &call.problem, "rows=%lld,width=%lld,packed=1",
+                   (long long)p->rows, (long long)e->model->config.intermediate));
+    return run(p, &call);
+}
+
+static enum status layer(struct pass *p) {
+    const struct engine *e = p->engine;
+    const struct model_config *c = &e->model->config;
+    const struct workspace *at = &e->prefill;
+    const struct layer_weights *w = &e->weights->layer[p->layer];
+    const int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const int64_t to_qkv[] = {c->hidden, q + 2 * kv}, to_o[] = {q, c->hidden},
+                  to_gate[] = {c->hidden, 2 * c->intermediate},
+                  to_down[] = {c->intermediate, c->hidden};
+    TRY(norm(p, w->input_norm));
+    TRY(multiply(p, at->normed, w->qkv, at->qkv, to_qkv, false));
+    TRY(append(p));
+    TRY(attend(p));
+    TRY(multiply(p, at->attention, w->o, at->residual, to_o, true));
+    if (w->o_bias) TRY(add_bias(p, w->o_bias));
+    TRY(norm(p, w->post_norm));
+    TRY(multiply(p, at->normed, w->gate_up, at->gate_up, to_gate, false));
+    TRY(swiglu(p));
+    return multiply(p, at->activation, w->down, at->residual, to_down, true);
+}
+
+static enum status embed(struct pass *p) {
+    struct engine *e = p->engine;
+    const struct model_config *c = &e->model->config;
+    int32_t *ids = (int32_t *)e->history + p->sequence * e->capacity + p->start;
+    struct call call = {.kernel = "embed",
+                        .policy = policy,
+                        .pointer = {e->prefill.residual, ids, e->weights->embedding}};
+    TRY(problem_of(call.kernel, e->dtype, &call.problem, "rows=%lld,hidden=%lld,vocab=%lld",
+                   (long long)p->rows, (long long)c->hidden, (long long)c->vocab));
+    return run(p, &call);
+}
+
+enum status prefill_run(struct engine *e, int sequence, int64_t count, int64_t *last_row) {
+    struct pass p = {.engine = e, .sequence = sequence};
+    for (; p.start < count; p.start += p.rows) {
+        p.rows = count - p.start < e->prefill_rows ? count - p.start : e->prefill_rows;
+        TRY(embed(&p));
+        for (p.layer = 0; p.layer < e->model->config.layers; p.layer++) TRY(layer(&p));
+        *last_row = p.rows - 1;
+    }
+    return STATUS_OK;
+}

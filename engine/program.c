@@ -1,0 +1,166 @@
+#include "engine/program.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/registry.h"
+
+struct shelved {
+    const struct kernel *kernel;
+    struct problem problem;
+    struct variant variant;
+    struct shelved *next;
+};
+
+struct shelf {
+    struct device *device;
+    struct config *config; /* NULL: the built-in points */
+    struct shelved *first;
+};
+
+enum status shelf_open(struct device *device, const char *configs, struct shelf **out) {
+    struct shelf *s = calloc(1, sizeof *s);
+    if (!s) return fail(STATUS_SYSTEM, "out of memory");
+    s->device = device;
+    bool built_in = configs && !strcmp(configs, "default");
+    enum status status =
+        built_in ? STATUS_OK : config_open(configs, &device->info, registry_find, &s->config);
+    if (status)
+        shelf_close(s);
+    else
+        *out = s;
+    return status;
+}
+
+void shelf_close(struct shelf *s) {
+    if (!s) return;
+    for (struct shelved *v = s->first, *next; v; v = next) {
+        next = v->next;
+        variant_close(s->device, &v->variant);
+        free(v);
+    }
+    if (s->config) config_close(s->config);
+    free(s);
+}
+
+struct device *shelf_device(const struct shelf *s) {
+    return s->device;
+}
+const struct config *shelf_config(const struct shelf *s) { return s->config; }
+
+/* A variant's plan and scratch are for one problem: the whole problem is the key. */
+static enum status find(struct shelf *s, const struct kernel *kernel, const struct call *call,
+                        const struct shelved **out) {
+    struct point point;
+    const struct problem *problem = &call->problem;
+    bool found = s->config &&
+                 config_point(s->config, kernel, problem, call->policy, &s->device->info, &point);
+    if (!found) TRY(space_default(kernel, problem, &s->device->info, &point));
+    for (struct shelved *v = s->first; v; v = v->next)
+        if (v->kernel == kernel && problem_equal(&v->problem, problem) &&
+            point_equal(kernel, &v->variant.point, &point))
+            return *out = v, STATUS_OK;
+    struct shelved *v = calloc(1, sizeof *v);
+    if (!v) return fail(STATUS_SYSTEM, "out of memory");
+    enum status status = variant_open(s->device, kernel, problem, &point, &v->variant);
+    if (status) {
+        char text[MAX_TEXT];
+        problem_format(kernel, problem, text);
+        free(v);
+        return fail_context(status, "%s, %s", kernel->name, text);
+    }
+    v->kernel = kernel, v->problem = *problem, v->next = s->first;
+    *out = s->first = v;
+    return STATUS_OK;
+}
+
+enum status problem_of(const char *name, enum dtype dtype, struct problem *out, const char *format,
+                       ...) {
+    char text[MAX_TEXT];
+    const struct kernel *kernel;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    TRY(registry_find(name, &kernel));
+    TRY(problem_parse(kernel, text, out));
+    out->dtype = dtype;
+    return problem_check(kernel, out, 0);
+}
+
+/* --- programs --------------------------------------------------------------------------------- */
+
+struct bound_call {
+    const struct shelved *shelved;
+    void *pointer[MAX_ARGUMENTS];
+};
+
+struct program {
+    struct shelf *shelf;
+    struct bound_call *call;
+    int count, capacity;
+    struct graph *graph;
+};
+
+enum status program_new(struct shelf *shelf, struct program **out) {
+    struct program *p = calloc(1, sizeof *p);
+    if (!p) return fail(STATUS_SYSTEM, "out of memory");
+    p->shelf = shelf;
+    *out = p;
+    return STATUS_OK;
+}
+
+void program_free(struct program *p) {
+    if (!p) return;
+    if (p->graph) p->shelf->device->ops->graph_free(p->shelf->device, p->graph);
+    free(p->call);
+    free(p);
+}
+
+enum status program_add(struct program *p, const struct call *call) {
+    const struct kernel *kernel;
+    TRY(registry_find(call->kernel, &kernel));
+    if (p->count == p->capacity) {
+        int capacity = p->capacity ? 2 * p->capacity : 64;
+        struct bound_call *larger = realloc(p->call, (size_t)capacity * sizeof *larger);
+        if (!larger) return fail(STATUS_SYSTEM, "out of memory");
+        p->call = larger, p->capacity = capacity;
+    }
+    struct bound_call *b = &p->call[p->count];
+    TRY(find(p->shelf, kernel, call, &b->shelved));
+    memcpy(b->pointer, call->pointer, sizeof b->pointer);
+    p->count++;
+    return STATUS_OK;
+}
+
+enum status program_run_one(struct program *p, int index) {
+    const struct bound_call *b = &p->call[index];
+    return variant_launch(p->shelf->device, &b->shelved->variant, b->shelved->kernel,
+                          &b->shelved->problem, b->pointer);
+}
+
+static enum status run_all(struct program *p) {
+    for (int i = 0; i < p->count; i++) TRY(program_run_one(p, i));
+    return STATUS_OK;
+}
+
+enum status program_record(struct program *p) {
+    struct device *device = p->shelf->device;
+    TRY(device->ops->record_begin(device));
+    enum status status = run_all(p), ended = device->ops->record_end(device, &p->graph);
+    return status ? status : ended;
+}
+
+enum status program_run(struct program *p) {
+    struct device *device = p->shelf->device;
+    return p->graph ? device->ops->graph_launch(device, p->graph) : run_all(p);
+}
+
+int program_count(const struct program *p) { return p->count; }
+
+struct program_line program_at(const struct program *p, int index) {
+    const struct shelved *s = p->call[index].shelved;
+    return (struct program_line){s->kernel, &s->problem, &s->variant};
+}

@@ -1,0 +1,47 @@
+/* program.h - launches in a row, each with its point from configs/ and its buffers bound. */
+#ifndef FASTINFER_PROGRAM_H
+#define FASTINFER_PROGRAM_H
+
+#include "runtime/config.h"
+#include "runtime/variant.h"
+
+/* The variants of a device, each opened once and shared by all who ask. */
+struct shelf;
+/* configs: a folder; NULL: as config_open() finds it; "default": the built-in points alone. */
+enum status shelf_open(struct device *device, const char *configs, struct shelf **out);
+void shelf_close(struct shelf *shelf); /* NULL is fine; closes its variants */
+struct device *shelf_device(const struct shelf *shelf);
+const struct config *shelf_config(const struct shelf *shelf);
+
+/* A launch of a kernel by name. pointer: its arguments, in order. */
+struct call {
+    const char *kernel;
+    struct problem problem; /* of problem_of() */
+    struct policy policy;
+    void *pointer[MAX_ARGUMENTS];
+};
+/* A problem from its text: "hidden=3072,batch=1". The kernel's name is checked, too. */
+enum status problem_of(const char *kernel, enum dtype dtype, struct problem *out,
+                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+struct program;
+enum status program_new(struct shelf *shelf, struct program **out);
+void program_free(struct program *program); /* NULL is fine */
+/* Compiles or finds the point that the configuration has for the call. */
+enum status program_add(struct program *program, const struct call *call);
+/* Records the launches as a graph, which program_run() then launches. */
+enum status program_record(struct program *program);
+enum status program_run(struct program *program); /* enqueues */
+
+/* What a program does, call by call. */
+struct program_line {
+    const struct kernel *kernel;
+    const struct problem *problem;
+    const struct variant *variant;
+};
+int program_count(const struct program *program);
+struct program_line program_at(const struct program *program, int index);
+/* Enqueues one call alone, outside of the graph: for timing it. */
+enum status program_run_one(struct program *program, int index);
+
+#endif

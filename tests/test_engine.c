@@ -1,0 +1,249 @@
+/* test_engine.c - the engine on the CPU device against transformers: logits and greedy tokens of
+ * the golden checkpoints (tests/golden/make.py: fp32 transformers on fp16 weights).
+ *
+ * In fp32 the engine differs by rounding alone; in fp16 and bf16 what is stored between kernels is
+ * rounded, too, and every rounding of attention's inputs is felt, for the checkpoints are made
+ * sharp. Leaving out a feature is at least 1e-2 away (test_model.c).
+ *
+ *   FASTINFER_TEST_DEVICE   cuda:0: the same there
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+#include <cmocka.h> /* last: its macro fail() hides the function */
+
+static const double TOLERANCE = 1e-4; /* of fp32, in spreads of a row's logits */
+enum { CAPACITY = 192, MAX_VOCAB = 1024, PROMPTS = 4, GREEDY = 40 };
+static struct device *device;
+
+struct golden {
+    struct model *model;
+    json_t *json, *prompts;
+};
+
+static void good(enum status status) {
+    if (status) fail_msg("%s: %s", status_text(status), fail_message());
+}
+
+static struct golden golden_open(const char *family) {
+    char path[512];
+    json_error_t error;
+    struct golden g = {0};
+    snprintf(path, sizeof path, FASTINFER_ROOT "/tests/golden/%s", family);
+    good(model_load(path, &g.model));
+    strcat(path, "/golden.json");
+    g.json = json_load_file(path, 0, &error);
+    if (!g.json) fail_msg("%s:%d: %s", path, error.line, error.text);
+    g.prompts = json_object_get(g.json, "prompts");
+    return g;
+}
+
+static void golden_close(struct golden *g) {
+    json_decref(g->json);
+    model_free(g->model);
+}
+
+static int64_t ids_of(const struct golden *g, size_t prompt, const char *key, int32_t *out) {
+    const json_t *list = json_object_get(json_array_get(g->prompts, prompt), key);
+    size_t n = json_array_size(list);
+    assert_true(n > 0 && n <= CAPACITY);
+    for (size_t i = 0; i < n; i++) out[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    return (int64_t)n;
+}
+
+/* The largest difference over the spread of the logits. */
+static double distance(const float *got, const json_t *want) {
+    size_t n = json_array_size(want);
+    double most = 0, mean = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        double w = json_number_value(json_array_get(want, i)), g = (double)got[i];
+        most = fmax(most, isfinite(g) ? fabs(g - w) : INFINITY);
+        mean += w / (double)n, squares += w * w / (double)n;
+    }
+    return most / sqrt(squares - mean * mean);
+}
+
+static struct engine *open_engine(const struct model *model, int batch, enum dtype dtype) {
+    struct engine *engine;
+    struct engine_options options = {
+        .batch = batch, .capacity = CAPACITY, .dtype = dtype, .configs = "default"};
+    options.prefill_rows = 48; /* so that the longest prompt takes three passes */
+    good(engine_open(device, model, &options, &engine));
+    return engine;
+}
+
+/* One prompt in one sequence: the logits after it, and, if `greedy`, the 40 tokens that follow. */
+static double run_prompt(struct engine *engine, const struct golden *g, size_t prompt,
+                         bool greedy) {
+    int32_t ids[CAPACITY], want[CAPACITY], got[CAPACITY];
+    float logits[MAX_VOCAB];
+    int64_t count = ids_of(g, prompt, "tokens", ids);
+    good(engine_prompt(engine, 0, ids, count));
+    good(engine_logits(engine, 0, logits));
+    double far = distance(logits, json_object_get(json_array_get(g->prompts, prompt), "logits"));
+    if (!greedy) return far;
+    assert_int_equal(ids_of(g, prompt, "greedy", want), GREEDY);
+    good(engine_decode(engine, GREEDY - 1));
+    assert_int_equal(engine_position(engine, 0), count + GREEDY - 1);
+    good(engine_tokens(engine, 0, count, GREEDY, got));
+    for (int i = 0; i < GREEDY; i++)
+        if (got[i] != want[i])
+            fail_msg("prompt %zu: token %d is %d, not %d", prompt, i, got[i], want[i]);
+    return far;
+}
+
+static void family_agrees(const char *family) {
+    struct golden g = golden_open(family);
+    struct engine *engine = open_engine(g.model, 1, DTYPE_F32);
+    double worst = 0;
+    for (size_t p = 0; p < PROMPTS; p++) worst = fmax(worst, run_prompt(engine, &g, p, true));
+    if (!(worst <= TOLERANCE)) fail_msg("%s: logits are %.3g spreads off", family, worst);
+    print_message("%s: worst difference %.2g spreads\n", family, worst);
+    engine_close(engine);
+    golden_close(&g);
+}
+
+static void llama_agrees(void **state) { (void)state, family_agrees("llama"); }
+static void llama_bias_agrees(void **state) { (void)state, family_agrees("llama_bias"); }
+static void smollm3_agrees(void **state) { (void)state, family_agrees("smollm3"); }
+static void qwen2_agrees(void **state) { (void)state, family_agrees("qwen2"); }
+static void qwen3_agrees(void **state) { (void)state, family_agrees("qwen3"); }
+static void mistral_agrees(void **state) { (void)state, family_agrees("mistral"); }
+
+/* Three sequences of different lengths side by side give what each gives alone. */
+static void batch_agrees(void **state) {
+    static const char *const families[] = {"llama", "smollm3", "mistral"};
+    (void)state;
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        struct golden g = golden_open(families[f]);
+        struct engine *engine = open_engine(g.model, 3, DTYPE_F32);
+        int32_t ids[CAPACITY], want[CAPACITY], got[CAPACITY];
+        for (int s = 0; s < 3; s++)
+            good(engine_prompt(engine, s, ids, ids_of(&g, (size_t)s + 1, "tokens", ids)));
+        good(engine_decode(engine, GREEDY - 1));
+        for (int s = 0; s < 3; s++) {
+            int64_t count = ids_of(&g, (size_t)s + 1, "tokens", ids);
+            ids_of(&g, (size_t)s + 1, "greedy", want);
+            good(engine_tokens(engine, s, count, GREEDY, got));
+            for (int i = 0; i < GREEDY; i++)
+                if (got[i] != want[i])
+                    fail_msg("%s, sequence %d: token %d is %d, not %d", families[f], s, i, got[i],
+                             want[i]);
+        }
+        engine_close(engine);
+        golden_close(&g);
+    }
+}
+
+/* What a half can hold: eight thousand times fp32's rounding, felt through sharp attention. */
+static void half_is_near(void **state) {
+    static const struct {
+        enum dtype dtype;
+        double tolerance;
+    } types[] = {{DTYPE_F16, 2e-2}, {DTYPE_BF16, 2e-1}};
+    static const char *const families[] = {"llama", "smollm3", "qwen2", "qwen3", "mistral"};
+    (void)state;
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+        for (size_t t = 0; t < 2; t++) {
+            struct golden g = golden_open(families[f]);
+            struct engine *engine = open_engine(g.model, 1, types[t].dtype);
+            double worst = 0;
+            for (size_t p = 0; p < PROMPTS; p++)
+                worst = fmax(worst, run_prompt(engine, &g, p, false));
+            print_message("%s, %s: worst difference %.2g spreads\n", families[f],
+                          dtype_name(types[t].dtype), worst);
+            if (!(worst <= types[t].tolerance))
+                fail_msg("%s in %s: logits are %.3g spreads off", families[f],
+                         dtype_name(types[t].dtype), worst);
+            engine_close(engine);
+            golden_close(&g);
+        }
+}
+
+static void refused(enum status got, enum status want, const char *words) {
+    assert_int_equal(got, want);
+    if (!strstr(fail_message(), words)) fail_msg("'%s' lacks '%s'", fail_message(), words);
+}
+
+static void nonsense_is_refused(void **state) {
+    (void)state;
+    struct golden g = golden_open("llama");
+    struct engine *engine = open_engine(g.model, 2, DTYPE_F32), *none;
+    int32_t ids[CAPACITY + 1] = {0}, wrong[] = {1, 320};
+    refused(engine_prompt(engine, 0, ids, 0), STATUS_ARGUMENT, "at least one token");
+    refused(engine_prompt(engine, 0, ids, CAPACITY + 1), STATUS_ARGUMENT, "193 tokens");
+    refused(engine_prompt(engine, 2, ids, 1), STATUS_ARGUMENT, "0 to 1");
+    refused(engine_prompt(engine, 0, wrong, 2), STATUS_ARGUMENT, "is 320");
+    good(engine_prompt(engine, 0, ids, CAPACITY - 1));
+    refused(engine_decode(engine, 2), STATUS_ARGUMENT, "room for 1 of 192");
+    good(engine_decode(engine, 1));
+    refused(engine_decode(engine, 1), STATUS_ARGUMENT, "room for 0 of 192");
+    good(engine_tokens(engine, 0, 0, CAPACITY + 1, ids)); /* the last is only pending */
+    refused(engine_tokens(engine, 0, 0, CAPACITY + 2, ids), STATUS_ARGUMENT, "there are 193");
+    engine_close(engine);
+    struct engine_options options = {.batch = 17, .dtype = DTYPE_COUNT};
+    refused(engine_open(device, g.model, &options, &none), STATUS_ARGUMENT, "1 to 16");
+    options = (struct engine_options){.capacity = 513, .dtype = DTYPE_COUNT};
+    refused(engine_open(device, g.model, &options, &none), STATUS_ARGUMENT, "2 to 512");
+    golden_close(&g);
+}
+
+/* A weight that is NaN is named, once its tokens come out. */
+static void nan_weights_are_named(void **state) {
+    (void)state;
+    struct golden g = golden_open("llama");
+    struct tensor *down = &g.model->layers[1].down;
+    uint16_t *copy = malloc(down->bytes);
+    assert_non_null(copy);
+    memcpy(copy, down->data, down->bytes);
+    copy[5] = 0x7e00;
+    down->data = copy;
+    struct engine *engine = open_engine(g.model, 1, DTYPE_F16);
+    int32_t ids[] = {3, 4, 5};
+    good(engine_prompt(engine, 0, ids, 3));
+    refused(engine_tokens(engine, 0, 3, 1, ids), STATUS_FORMAT, "layers.1.mlp.down_proj.weight");
+    engine_close(engine);
+    golden_close(&g);
+    free(copy);
+}
+
+/* A preset runs without a file, and the same seed gives the same tokens. */
+static void presets_run(void **state) {
+    struct model *model;
+    int32_t first[8], again[8], prompt[] = {1, 2, 3};
+    (void)state;
+    good(model_load("tiny", &model));
+    for (int run = 0; run < 2; run++) {
+        struct engine *engine = open_engine(model, 1, DTYPE_COUNT);
+        good(engine_prompt(engine, 0, prompt, 3));
+        good(engine_decode(engine, 7));
+        good(engine_tokens(engine, 0, 3, 8, run ? again : first));
+        engine_close(engine);
+    }
+    assert_memory_equal(first, again, sizeof first);
+    model_free(model);
+}
+
+int main(void) {
+    const char *id = getenv("FASTINFER_TEST_DEVICE");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_agrees),        cmocka_unit_test(llama_bias_agrees),
+        cmocka_unit_test(smollm3_agrees),      cmocka_unit_test(qwen2_agrees),
+        cmocka_unit_test(qwen3_agrees),        cmocka_unit_test(mistral_agrees),
+        cmocka_unit_test(batch_agrees),        cmocka_unit_test(half_is_near),
+        cmocka_unit_test(nonsense_is_refused), cmocka_unit_test(nan_weights_are_named),
+        cmocka_unit_test(presets_run)};
+    if (device_open(id ? id : "cpu", NULL, &device)) return puts(fail_message()), 2;
+    int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    device->ops->close(device);
+    return failures;
+}
