@@ -297,6 +297,30 @@ enum status engine_step(struct engine *e, struct program **out) {
     return program_for(e, context < e->capacity ? context : e->capacity, out);
 }
 
+struct engine_state {
+    int32_t token[MAX_BATCH], position[MAX_BATCH];
+};
+
+enum status engine_save(struct engine *e, struct engine_state **out) {
+    size_t bytes = (size_t)e->batch * 4;
+    struct engine_state *state = calloc(1, sizeof *state);
+    if (!state) return fail(STATUS_SYSTEM, "out of memory");
+    enum status status = e->device->ops->download(e->device, state->token, e->token, bytes);
+    if (!status) status = e->device->ops->download(e->device, state->position, e->position, bytes);
+    if (status)
+        free(state);
+    else
+        *out = state;
+    return status;
+}
+
+enum status engine_restore(struct engine *e, const struct engine_state *state) {
+    TRY(upload_words(e, e->token, 0, state->token, e->batch));
+    return upload_words(e, e->position, 0, state->position, e->batch);
+}
+
+void engine_state_free(struct engine_state *state) { free(state); }
+
 int64_t engine_position(const struct engine *e, int sequence) { return e->filled[sequence]; }
 
 /* --- results ---------------------------------------------------------------------------------- */

@@ -67,7 +67,13 @@ enum status engine_tokens(struct engine *engine, int sequence, int64_t first, in
 /* Waits, then gives the logits (vocab) that the last token was chosen from. */
 enum status engine_logits(struct engine *engine, int sequence, float *out);
 
-/* The decode step that would run at the present positions, call by call. */
+/* The decode step that would run at the present positions, call by call. It is the engine's. */
 enum status engine_step(struct engine *engine, struct program **out);
+/* What a step changes but for the caches' next positions, which the next step writes anew: for
+ * running parts of a step again and again. */
+struct engine_state;
+enum status engine_save(struct engine *engine, struct engine_state **out);
+enum status engine_restore(struct engine *engine, const struct engine_state *state);
+void engine_state_free(struct engine_state *state); /* NULL is fine */
 
 #endif

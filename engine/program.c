@@ -135,14 +135,12 @@ enum status program_add(struct program *p, const struct call *call) {
     return STATUS_OK;
 }
 
-enum status program_run_one(struct program *p, int index) {
-    const struct bound_call *b = &p->call[index];
-    return variant_launch(p->shelf->device, &b->shelved->variant, b->shelved->kernel,
-                          &b->shelved->problem, b->pointer);
-}
-
 static enum status run_all(struct program *p) {
-    for (int i = 0; i < p->count; i++) TRY(program_run_one(p, i));
+    for (int i = 0; i < p->count; i++) {
+        const struct shelved *s = p->call[i].shelved;
+        TRY(variant_launch(p->shelf->device, &s->variant, s->kernel, &s->problem,
+                           p->call[i].pointer));
+    }
     return STATUS_OK;
 }
 
@@ -156,6 +154,22 @@ enum status program_record(struct program *p) {
 enum status program_run(struct program *p) {
     struct device *device = p->shelf->device;
     return p->graph ? device->ops->graph_launch(device, p->graph) : run_all(p);
+}
+
+enum status program_select(const struct program *p, const struct variant *variant,
+                           struct program **out) {
+    struct program *alone = NULL;
+    TRY(program_new(p->shelf, &alone));
+    alone->call = malloc((size_t)p->count * sizeof *alone->call);
+    enum status status = alone->call ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
+    for (int i = 0; i < p->count && !status; i++)
+        if (&p->call[i].shelved->variant == variant) alone->call[alone->count++] = p->call[i];
+    if (!status) status = program_record(alone);
+    if (status)
+        program_free(alone);
+    else
+        *out = alone;
+    return status;
 }
 
 int program_count(const struct program *p) { return p->count; }

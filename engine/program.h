@@ -41,7 +41,8 @@ struct program_line {
 };
 int program_count(const struct program *program);
 struct program_line program_at(const struct program *program, int index);
-/* Enqueues one call alone, outside of the graph: for timing it. */
-enum status program_run_one(struct program *program, int index);
+/* A program of those calls alone that launch this variant, recorded: for timing them. */
+enum status program_select(const struct program *program, const struct variant *variant,
+                           struct program **out);
 
 #endif

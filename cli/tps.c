@@ -1,0 +1,376 @@
+/* tps.c - fastinfer tps: tokens a second, beside the limit of the memory and beside transformers.
+ */
+#include "cli/tps.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "harness/bench.h"
+#include "runtime/compile.h"
+#include "runtime/random.h"
+
+enum {
+    KEY_PROMPT = 1024,
+    KEY_GENERATE,
+    KEY_BATCH,
+    KEY_REPEAT,
+    KEY_JSON,
+    KEY_DB,
+    KEY_COMPARE,
+    KEY_PROFILE,
+    KEY_NO_TRANSFORMERS
+};
+static const struct argp_option options[] = {
+    {"prompt", KEY_PROMPT, "N", 0, "tokens of the prompt (32)", 0},
+    {"generate", KEY_GENERATE, "N", 0, "new tokens (128)", 0},
+    {"batch", KEY_BATCH, "N", 0, "sequences side by side, 1 to 16 (1)", 0},
+    {"repeat", KEY_REPEAT, "N", 0, "times each side does it, after one that is thrown away (9)", 0},
+    {"compare", KEY_COMPARE, "A,B", 0,
+     "two configurations, interleaved, each a folder, `tuned` (configs/) or `default`: is B "
+     "accepted?",
+     0},
+    {"profile", KEY_PROFILE, NULL, 0, "also where a decode step's time goes", 0},
+    {"no-transformers", KEY_NO_TRANSFORMERS, NULL, 0, "without HuggingFace beside it", 0},
+    {"db", KEY_DB, "FILE", 0, "the database (results/fastinfer.db)", 0},
+    {"json", KEY_JSON, NULL, 0, "results as JSON on standard output", 0},
+    {0}};
+
+struct arguments {
+    struct model_options model;
+    struct tps_work work;
+    const char *db;
+    char command[512], compare[512];
+    bool json, profile, no_transformers;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct arguments *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->model;
+        break;
+    case KEY_PROMPT:
+        a->work.prompt = cli_number(state, arg, 1, 1 << 24);
+        break;
+    case KEY_GENERATE:
+        a->work.generate = cli_number(state, arg, 2, 1 << 24);
+        break;
+    case KEY_BATCH:
+        a->work.batch = a->model.batch = (int)cli_number(state, arg, 1, 16);
+        break;
+    case KEY_REPEAT:
+        a->work.repeats = cli_number(state, arg, 1, TPS_MAX_REPEATS);
+        break;
+    case KEY_COMPARE:
+        if (!strchr(arg, ',') || strchr(arg, ',') != strrchr(arg, ','))
+            argp_error(state, "--compare %s: two configurations, A,B, were expected", arg);
+        snprintf(a->compare, sizeof a->compare, "%s", arg);
+        break;
+    case KEY_PROFILE:
+        a->profile = true;
+        break;
+    case KEY_NO_TRANSFORMERS:
+        a->no_transformers = true;
+        break;
+    case KEY_DB:
+        a->db = arg;
+        break;
+    case KEY_JSON:
+        a->json = true;
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected '%s'", arg);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* --- sides ------------------------------------------------------------------------------------ */
+
+struct tps {
+    const struct arguments *a;
+    struct store *store;
+    int64_t run;
+    struct tps_side *side;
+    int sides;
+    double read_gbps;
+    struct step_part part[TPS_MAX_PARTS];
+    int parts;
+    double step_us;
+    json_t *json;
+};
+
+static enum status add_engine(struct tps *t, const char *configs) {
+    struct tps_side *side = &t->side[t->sides];
+    struct model_options options = t->a->model;
+    options.configs = !strcmp(configs, "tuned") ? NULL : *configs ? configs : options.configs;
+    if (!options.capacity) options.capacity = t->a->work.prompt + t->a->work.generate;
+    TRY(model_options_open(&options, &side->opened));
+    t->sides++;
+    snprintf(side->name, sizeof side->name, "fastinfer");
+    snprintf(side->configs, sizeof side->configs, "%.250s",
+             engine_facts(side->opened.engine).configs);
+    return STATUS_OK;
+}
+
+static enum status add_sides(struct tps *t) {
+    const struct arguments *a = t->a;
+    char first[512];
+    if (!*a->compare) {
+        TRY(add_engine(t, ""));
+    } else {
+        snprintf(first, sizeof first, "%s", a->compare);
+        *strchr(first, ',') = 0;
+        TRY(add_engine(t, first));
+        TRY(add_engine(t, strchr(a->compare, ',') + 1));
+    }
+    if (a->no_transformers) return STATUS_OK;
+    struct engine_facts facts = engine_facts(t->side[0].opened.engine);
+    enum status status = tps_transformers_open(&a->model, &facts, &t->side[t->sides]);
+    if (status == STATUS_MISSING)
+        fprintf(stderr, "fastinfer: without HuggingFace: %s\n", fail_message());
+    else if (!status)
+        t->sides++;
+    return status == STATUS_MISSING ? STATUS_OK : status;
+}
+
+/* A B C, then C B A, so that a drift of the clock is nobody's alone. */
+static enum status measure(struct tps *t) {
+    struct progress progress;
+    progress_start(&progress);
+    progress.quiet = t->a->model.quiet;
+    int64_t rounds = t->a->work.repeats;
+    for (int64_t round = -1; round < rounds && !model_interrupted; round++)
+        for (int i = 0; i < t->sides && !model_interrupted; i++) {
+            struct tps_side *side = &t->side[round % 2 ? i : t->sides - 1 - i];
+            progress_show(&progress, round < 0 ? "warming up" : side->name,
+                          (int)(round < 0 ? 0 : round), (int)rounds, "", false);
+            TRY(tps_repeat(side, &t->a->work, round >= 0));
+        }
+    progress_clear(&progress);
+    return model_interrupted ? fail(STATUS_INTERRUPTED, "stopped; nothing was stored") : STATUS_OK;
+}
+
+/* --- what came of it -------------------------------------------------------------------------- */
+
+/* The least a step reads, half-way through what was generated. */
+static double step_bytes(const struct tps *t) {
+    struct model_config c = t->side[0].opened.model->config;
+    const struct tps_work *w = &t->a->work;
+    int64_t position = w->prompt + w->generate / 2;
+    c.dtype = engine_facts(t->side[0].opened.engine).dtype;
+    int64_t weights = model_bytes_a_token(&c, 0);
+    return (double)weights +
+           (double)w->batch * (double)(model_bytes_a_token(&c, position) - weights);
+}
+
+static struct throughput row_of(const struct tps *t, struct tps_side *side) {
+    const struct tps_work *w = &t->a->work;
+    struct engine_facts facts = engine_facts(t->side[0].opened.engine);
+    return (struct throughput){
+        .model = t->a->model.model,
+        .engine = side->name,
+        .configs = side->configs,
+        .dtype = dtype_name(facts.dtype),
+        .batch = w->batch,
+        .prompt = w->prompt,
+        .generated = w->generate,
+        .repeats = side->done,
+        .first_ms = stats_summarise(side->first_ms, side->done, 0),
+        .tokens_s = stats_summarise(side->tokens_s, side->done, 0),
+        .step_bytes = step_bytes(t),
+        .read_gbps = t->read_gbps,
+        .token_mj = side->token_mj,
+        .memory_bytes = side->opened.engine
+                            ? (int64_t)(facts.weight_bytes + facts.cache_bytes + facts.work_bytes)
+                            : 0};
+}
+
+static void print_row(const struct throughput *r) {
+    double gbps = r->tokens_s.median / (double)r->batch * r->step_bytes * 1e-9;
+    printf("  %-18s %8.2f tok/s  [%.2f, %.2f]  first token %.1f ms  %7.1f GB/s", r->engine,
+           r->tokens_s.median, r->tokens_s.low, r->tokens_s.high, r->first_ms.median, gbps);
+    if (r->read_gbps > 0) printf("  %.1f%% of %.0f", 100 * gbps / r->read_gbps, r->read_gbps);
+    if (r->token_mj > 0) printf("  %.0f mJ a token", r->token_mj);
+    printf("  (%s)\n", r->configs);
+}
+
+static json_t *row_json(const struct throughput *r) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+                     "s:f, s:f, s:I}",
+                     "model", r->model, "engine", r->engine, "configs", r->configs, "dtype",
+                     r->dtype, "batch", (json_int_t)r->batch, "prompt", (json_int_t)r->prompt,
+                     "generated", (json_int_t)r->generated, "repeats", (json_int_t)r->repeats,
+                     "first_ms", r->first_ms.median, "first_low_ms", r->first_ms.low,
+                     "first_high_ms", r->first_ms.high, "tokens_s", r->tokens_s.median,
+                     "tokens_low", r->tokens_s.low, "tokens_high", r->tokens_s.high, "step_bytes",
+                     r->step_bytes, "read_gbps", r->read_gbps, "token_mj", r->token_mj,
+                     "memory_bytes", (json_int_t)r->memory_bytes);
+}
+
+static enum status report_sides(struct tps *t) {
+    json_t *rows = json_array();
+    json_object_set_new(t->json, "sides", rows);
+    if (!t->a->json)
+        printf("%s, %lld prompt tokens, %lld new, batch %d, %s\n", t->a->model.model,
+               (long long)t->a->work.prompt, (long long)t->a->work.generate, t->a->work.batch,
+               t->side[0].opened.device->info.name);
+    for (int i = 0; i < t->sides; i++) {
+        struct throughput row = row_of(t, &t->side[i]);
+        TRY(store_throughput(t->store, t->run, &row, t->part, i ? 0 : t->parts));
+        json_array_append_new(rows, row_json(&row));
+        if (!t->a->json) print_row(&row);
+    }
+    return STATUS_OK;
+}
+
+/* Rounds pair off in twos, A B B A: their drift cancels. */
+static struct ratio ratio_of(const struct tps_side *a, const struct tps_side *b) {
+    double log_ratio[TPS_MAX_REPEATS];
+    int rounds = a->done / 2;
+    for (int i = 0; i < rounds; i++)
+        log_ratio[i] = log(b->tokens_s[2 * i] * b->tokens_s[2 * i + 1] /
+                           (a->tokens_s[2 * i] * a->tokens_s[2 * i + 1])) /
+                       2;
+    return stats_ratio(log_ratio, rounds, 0);
+}
+
+static enum status report_comparison(struct tps *t) {
+    if (!*t->a->compare) return STATUS_OK;
+    const struct tps_side *a = &t->side[0], *b = &t->side[1];
+    struct acceptance row = {.model = t->a->model.model,
+                             .first = a->configs,
+                             .second = b->configs,
+                             .batch = t->a->work.batch,
+                             .prompt = t->a->work.prompt,
+                             .generated = t->a->work.generate,
+                             .ratio = ratio_of(a, b)};
+    const char *verdict = acceptance_text(acceptance_verdict(&row.ratio));
+    json_object_set_new(t->json, "comparison",
+                        json_pack("{s:s, s:s, s:f, s:f, s:f, s:i, s:s}", "first", row.first,
+                                  "second", row.second, "ratio", row.ratio.ratio, "low",
+                                  row.ratio.low, "high", row.ratio.high, "rounds", row.ratio.rounds,
+                                  "verdict", verdict));
+    if (!t->a->json)
+        printf("  %s: %s is %.4f times as fast as %s [%.4f, %.4f]\n", verdict, row.second,
+               row.ratio.ratio, row.first, row.ratio.low, row.ratio.high);
+    return store_acceptance(t->store, t->run, &row);
+}
+
+static void report_profile(struct tps *t) {
+    double sum = 0;
+    json_t *parts = json_array();
+    for (int i = 0; i < t->parts; i++) sum += t->part[i].us * (double)t->part[i].calls;
+    if (!t->a->json)
+        printf("\n  %-18s %5s %9s %10s %8s %7s  problem\n", "kernel", "calls", "us each", "bytes",
+               "GB/s", "share");
+    for (int i = 0; i < t->parts; i++) {
+        const struct step_part *p = &t->part[i];
+        double share = p->us * (double)p->calls / t->step_us;
+        json_array_append_new(parts, json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f}", "kernel",
+                                               p->kernel, "problem", p->problem, "point", p->point,
+                                               "calls", (json_int_t)p->calls, "us", p->us, "bytes",
+                                               p->bytes, "share", share));
+        if (!t->a->json)
+            printf("  %-18s %5lld %9.2f %10.0f %8.1f %6.1f%%  %.60s\n", p->kernel,
+                   (long long)p->calls, p->us, p->bytes, p->bytes / p->us * 1e-3, 100 * share,
+                   p->problem);
+    }
+    if (!t->a->json)
+        printf("  the step: %.2f us; its parts alone: %.2f us, %+.2f us\n", t->step_us, sum,
+               sum - t->step_us);
+    json_object_set_new(t->json, "parts", parts);
+    json_object_set_new(t->json, "step_us", json_real(t->step_us));
+}
+
+static enum status begin(struct tps *t) {
+    const struct device_info *info = &t->side[0].opened.device->info;
+    struct environment e = {.device = *info, .seed = t->a->model.seed};
+    struct ceilings c;
+    struct target target = {info->kind, info->arch};
+    TRY(store_open(t->a->db, &t->store));
+    compiler_describe(target, e.compiler, sizeof e.compiler);
+    snprintf(e.commit, sizeof e.commit, "%s", bench_commit(&e.dirty));
+    snprintf(e.command, sizeof e.command, "%s", t->a->command);
+    gethostname(e.host, sizeof e.host - 1);
+    TRY(store_begin_run(t->store, &e, &t->run));
+    if (info->kind == DEVICE_CPU) return STATUS_OK; /* its reads are no limit worth a name */
+    struct session session;
+    TRY(session_open(info->id, t->a->model.seed, &session));
+    enum status status = session_ceilings(&session, &c);
+    session_close(&session);
+    if (!status) t->read_gbps = c.read_gbps;
+    return status ? status : store_ceilings(t->store, t->run, &c);
+}
+
+static double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static enum status work(struct tps *t) {
+    double start = now_s();
+    TRY(add_sides(t));
+    TRY(begin(t));
+    enum status status = measure(t);
+    if (!status && t->a->profile)
+        status = tps_profile(t->side[0].opened.engine, t->side[0].opened.device, t->part, &t->parts,
+                             &t->step_us);
+    if (!status) status = report_sides(t);
+    if (!status) status = report_comparison(t);
+    if (!status && t->a->profile) report_profile(t);
+    struct run_seconds seconds = {.wall = now_s() - start};
+    enum status ended = store_end_run(t->store, t->run, &seconds,
+                                      status == STATUS_INTERRUPTED ? "interrupted"
+                                      : status                     ? "failed"
+                                                                   : "done");
+    if (!status && t->a->json) json_dumpf(t->json, stdout, JSON_INDENT(1)), putchar('\n');
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = fail(STATUS_SYSTEM, "standard output: %s", strerror(errno));
+    return status ? status : ended;
+}
+
+/* Every model has so many tokens, and their embeddings are as good as others'. */
+static int32_t made_up(uint64_t *state) { return (int32_t)(3 + random_next(state) % 150); }
+
+int cli_tps(int argc, char **argv) {
+    static const struct argp_child children[] = {{&model_options_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        options,  parse, NULL, "Measures the tokens a second that a model gives on this machine.",
+        children, NULL,  NULL};
+    struct arguments a = {.model = model_options_default, .db = "results/fastinfer.db"};
+    a.work = (struct tps_work){.prompt = 32, .generate = 128, .repeats = 9, .batch = 1};
+    size_t n = 0;
+    for (int i = 0; i < argc && n < sizeof a.command; i++)
+        n += (size_t)snprintf(a.command + n, sizeof a.command - n, "%s%s", i ? " " : "", argv[i]);
+    argv[0] = cli_name("tps");
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    model_options_catch();
+    struct tps t = {.a = &a, .json = json_object()};
+    t.side = calloc(TPS_MAX_SIDES, sizeof *t.side);
+    a.work.ids = malloc((size_t)a.work.prompt * sizeof *a.work.ids);
+    enum status status = t.side && a.work.ids ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
+    uint64_t state = a.model.seed;
+    for (int64_t i = 0; !status && i < a.work.prompt; i++) a.work.ids[i] = made_up(&state);
+    if (!status) status = work(&t);
+    for (int i = 0; i < t.sides; i++) {
+        tps_transformers_close(&t.side[i]);
+        model_options_close(&t.side[i].opened);
+    }
+    store_close(t.store);
+    json_decref(t.json);
+    free(t.side), free(a.work.ids);
+    return status ? cli_error(status) : 0;
+}
