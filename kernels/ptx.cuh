@@ -40,4 +40,115 @@ DEVICE void ptx_prefetch_l2(const void *) {}
 template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return *p; }
 #endif
 
+// --- tensor cores -------------------------------------------------------------------------------
+//
+// A warp multiplies 16-bit tiles with fp32 sums. Who holds what, with g = lane / 4, t = lane % 4
+// (PTX ISA, "Matrix Fragments for mma.m16n8k16"):
+//   a (16 rows, 16 k): a[0] row g, k 2t and 2t + 1; a[1] row g + 8; a[2], a[3] the same at k + 8
+//   b (16 k, 8 columns): b[0] k 2t and 2t + 1, column g; b[1] the same at k + 8
+//   d (16 rows, 8 columns): d[0], d[1] row g, columns 2t and 2t + 1; d[2], d[3] row g + 8
+// The whole warp calls them together. The model adds exact products in fp32, k by k; a GPU's order
+// and rounding of these sums are its own.
+#ifdef __CUDACC__
+// d += a b in fp16; sm_75 takes two steps of 8 k each.
+DEVICE void ptx_mma_f16(float *d, const uint32_t *a, const uint32_t *b) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, "
+                 "{%6}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, "
+                 "{%6}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[2]), "r"(a[3]), "r"(b[1]));
+#endif
+}
+#if __CUDA_ARCH__ >= 800
+// d += a b in bf16.
+DEVICE void ptx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+// Four tiles of 8 x 8 16-bit elements from shared memory. Lane l brings the address of row l % 8 of
+// tile l / 8, aligned to 16 bytes; r[i] is then row g of tile i, columns 2t and 2t + 1.
+DEVICE void ptx_load_tiles(uint32_t *r, const void *row) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+// The same, each tile transposed: r[i] is column g, rows 2t and 2t + 1.
+DEVICE void ptx_load_tiles_transposed(uint32_t *r, const void *row) {
+    unsigned address = (unsigned)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+#else
+struct ptx_fragments {
+    float *d;
+    const uint32_t *a, *b;
+};
+// `load` makes a float of 16 bits.
+template <class F> DEVICE void ptx_mma_model(ptx_fragments mine, F load) {
+    simt_warp(~0u, mine, [load](ptx_fragments **lane) {
+        float a[16][16], b[16][8];
+        for (int l = 0; l < 32; l++)
+            for (int half = 0; half < 2; half++) {
+                int g = l / 4, t = l % 4;
+                for (int i = 0; i < 4; i++)
+                    a[g + i % 2 * 8][2 * t + half + i / 2 * 8] =
+                        load((uint16_t)(lane[l]->a[i] >> 16 * half));
+                for (int i = 0; i < 2; i++)
+                    b[2 * t + half + i * 8][g] = load((uint16_t)(lane[l]->b[i] >> 16 * half));
+            }
+        for (int l = 0; l < 32; l++)
+            for (int i = 0; i < 4; i++)
+                for (int k = 0; k < 16; k++)
+                    lane[l]->d[i] += a[l / 4 + i / 2 * 8][k] * b[k][2 * (l % 4) + i % 2];
+    });
+}
+DEVICE void ptx_mma_f16(float *d, const uint32_t *a, const uint32_t *b) {
+    ptx_mma_model({d, a, b}, [](uint16_t bits) { return half_to_float({bits}); });
+}
+DEVICE void ptx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b) {
+    ptx_mma_model({d, a, b}, [](uint16_t bits) { return bfloat16_to_float({bits}); });
+}
+
+struct ptx_tile_rows {
+    const void *row;
+    uint32_t *r;
+};
+DEVICE void ptx_load_tiles(uint32_t *r, const void *row) {
+    ptx_tile_rows mine = {row, r};
+    simt_warp(~0u, mine, [](ptx_tile_rows **lane) {
+        for (int l = 0; l < 32; l++)
+            for (int i = 0; i < 4; i++)
+                memcpy(&lane[l]->r[i], (const uint32_t *)lane[8 * i + l / 4]->row + l % 4, 4);
+    });
+}
+DEVICE void ptx_load_tiles_transposed(uint32_t *r, const void *row) {
+    ptx_tile_rows mine = {row, r};
+    simt_warp(~0u, mine, [](ptx_tile_rows **lane) {
+        for (int l = 0; l < 32; l++)
+            for (int i = 0; i < 4; i++) {
+                uint16_t two[2];
+                for (int h = 0; h < 2; h++)
+                    two[h] = ((const uint16_t *)lane[8 * i + 2 * (l % 4) + h]->row)[l / 4];
+                memcpy(&lane[l]->r[i], two, 4);
+            }
+    });
+}
+#endif
+
 #endif

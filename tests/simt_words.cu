@@ -1,5 +1,5 @@
 // simt_words.cu - kernels that use the words of simt.h one by one, for test_simt.c.
-#include "runtime/simt.h"
+#include "kernels/ptx.cuh"
 
 // out: (13, 32), one row a word, one warp.
 ENTRY(words)(unsigned *out) {
@@ -134,6 +134,27 @@ ENTRY(dynamic)(unsigned *out) {
     out[32 + threadIdx.x] = tile[31 - threadIdx.x];
 }
 SIMT_EXPORT(dynamic)
+
+// c (16, 8) fp32 = a (16, 16) b (16, 8), halves, by one warp; b read as it is and, stored the other
+// way around, without transposing: both have to be the same.
+ENTRY(tensor)(float *c, const uint16_t *a, const uint16_t *b) {
+    SHARED(uint4, shared, [16 * 3 + 16 + 8 * 3]); // rows of a and of b^T have gaps
+    uint16_t *sa = (uint16_t *)shared, *sb = sa + 16 * 24, *turned = sb + 16 * 8;
+    unsigned lane = threadIdx.x, tile = lane / 8, row = lane % 8;
+    for (unsigned i = lane; i < 256; i += 32) sa[i / 16 * 24 + i % 16] = a[i];
+    for (unsigned i = lane; i < 128; i += 32) sb[i] = b[i], turned[i % 8 * 24 + i / 8] = b[i];
+    __syncwarp();
+    uint32_t fa[4], fb[4], ft[4];
+    ptx_load_tiles(fa, sa + (row + tile % 2 * 8) * 24 + tile / 2 * 8);
+    ptx_load_tiles_transposed(fb, sb + (row + tile % 2 * 8) * 8);
+    ptx_load_tiles(ft, turned + row * 24 + tile % 2 * 8);
+    float d[4] = {0, 0, 0, 0}, e[4] = {0, 0, 0, 0};
+    ptx_mma_f16(d, fa, fb);
+    ptx_mma_f16(e, fa, ft);
+    for (unsigned i = 0; i < 4; i++)
+        c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i] == e[i] ? d[i] : -1e30f;
+}
+SIMT_EXPORT(tensor)
 
 extern "C" float test_half_to_float(uint16_t bits) { return half_to_float({bits}); }
 extern "C" uint16_t test_float_to_half(float f) { return float_to_half(f).bits; }

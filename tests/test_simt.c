@@ -21,7 +21,8 @@
 typedef void thunk(void *const *params);
 thunk words_thunk, wrong_mask_thunk, wrong_barriers_thunk, early_return_thunk, race_thunk,
     wait_for_flag_thunk, wait_for_ever_thunk, warp_step_thunk, deep_thunk, grid_wide_thunk,
-    dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk;
+    dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk,
+    tensor_thunk;
 float test_half_to_float(uint16_t bits), test_bfloat16_to_float(uint16_t bits);
 uint16_t test_float_to_half(float f), test_float_to_bfloat16(float f);
 uint32_t test_pack_half2(float lo, float hi), test_pack_bfloat162(float lo, float hi);
@@ -69,6 +70,32 @@ static void words_by_their_definition(void **state) {
                 for (int n = 0; n < 13; n++) assert_int_equal(got[n][l], want[n]);
             }
         }
+}
+
+/* Numbers whose products and sums are exact, so that any order of adding gives the same. */
+static void tensor_cores_multiply(void **state) {
+    uint16_t a[16][16], b[16][8];
+    float c[16][8];
+    (void)state;
+    for (int i = 0; i < 16; i++)
+        for (int k = 0; k < 16; k++) {
+            a[i][k] = test_float_to_half((float)((7 * i + 3 * k + i * k) % 31 - 15));
+            b[k][i % 8] = test_float_to_half((float)((5 * k + 11 * (i % 8)) % 29 - 14) * 0.25f);
+        }
+    for (int order = 0; order < 3; order++) {
+        void *pointers[] = {c, a, b}, *params[] = {&pointers[0], &pointers[1], &pointers[2]};
+        struct call call = {tensor_thunk, params};
+        simt_schedule((enum simt_order)order, 3);
+        assert_int_equal(simt_run((simt_dim){1, 1, 1}, (simt_dim){32, 1, 1}, 0, 0, body, &call), 0);
+        for (int i = 0; i < 16; i++)
+            for (int j = 0; j < 8; j++) {
+                float want = 0;
+                for (int k = 0; k < 16; k++)
+                    want += test_half_to_float(a[i][k]) * test_half_to_float(b[k][j]);
+                if (c[i][j] != want)
+                    fail_msg("(%d, %d) is %g, not %g", i, j, (double)c[i][j], (double)want);
+            }
+    }
 }
 
 /* Each mistake is an error under every schedule, and the next launch works. */
@@ -338,6 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_by_their_definition),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(tensor_cores_multiply),
         cmocka_unit_test(schedules_show_a_race),
         cmocka_unit_test(a_spin_wait_ends),
         cmocka_unit_test(spinning_threads_starve_nobody),
