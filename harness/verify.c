@@ -94,17 +94,22 @@ static enum status judge(struct subject *s, const struct host_copy *copy,
         if (!copy->after[i]) continue;
         enum dtype dtype = argument_dtype(&s->kernel->arguments[i], &s->problem);
         double floor = allowance.floors * dtype_floor(dtype);
+        bool own = s->kernel->arguments[i].dtype != DTYPE_COUNT; /* not the problem's */
+        double relative = own ? dtype_roundoff(dtype) : allowance.relative;
         int64_t n = s->kernel->elements(&s->problem, i);
         for (int64_t k = 0; k < n; k++) {
             double got = dtype_load(dtype, copy->after[i], k), want = copy->want[i][k];
-            double bound = allowance.relative * fabs(want) +
-                           allowance.absolute * copy->magnitude[i][k] + floor;
+            double bound =
+                relative * fabs(want) + allowance.absolute * copy->magnitude[i][k] + floor;
             double error = fabs(got - want);
             if (isnan(want)) { /* not to be touched */
                 want = copy->before[i] ? dtype_load(dtype, copy->before[i], k) : NAN;
                 error = got == want || (isnan(got) && isnan(want)) ? 0 : INFINITY;
             }
-            if (dtype == DTYPE_U8 || dtype == DTYPE_I32) bound = 0;
+            if (dtype == DTYPE_U8 || dtype == DTYPE_I32) { /* exact, or the other right value */
+                if (got == want + copy->magnitude[i][k]) error = 0;
+                bound = 0;
+            }
             double ratio = error == 0 ? 0 : bound > 0 ? error / bound : INFINITY;
             if (isnan(ratio)) ratio = INFINITY;
             if (ratio > verdict->worst) verdict->worst = ratio;

@@ -172,12 +172,11 @@ DEVICE double check_bits(unsigned long long bits) {
     return d;
 }
 
-// Judges one element of an output: |got - want| <= roundoff |want| + c 2^-24 magnitude + floor.
-DEVICE void check_element(check_report *r, int argument, long long index, double got, double want,
-                          double magnitude) {
+// Judges one element of an output: right is what is no further than `bound` from `want`.
+DEVICE void check_within(check_report *r, int argument, long long index, double got, double want,
+                         double magnitude, double bound) {
     unsigned long long id = (unsigned long long)argument << 56 | (unsigned long long)index;
     double error = got > want ? got - want : want - got; // inf - inf and NaN stay NaN
-    double bound = r->roundoff * (want < 0 ? -want : want) + r->c * 0x1p-24 * magnitude + r->floor;
     if (got == want) error = 0;
     if (!(error <= bound)) {
         atomicAdd(&r->wrong, 1ull);
@@ -189,6 +188,20 @@ DEVICE void check_element(check_report *r, int argument, long long index, double
     memcpy(&bits, &ratio, sizeof bits);
     if (bits > r->worst) atomicMax(&r->worst, bits);
     if (id == r->focus) r->got = got, r->want = want, r->magnitude = magnitude;
+}
+
+// Of an output in the problem's dtype: |got - want| <= roundoff |want| + c 2^-24 magnitude + floor.
+DEVICE void check_element(check_report *r, int argument, long long index, double got, double want,
+                          double magnitude) {
+    double bound = r->roundoff * (want < 0 ? -want : want) + r->c * 0x1p-24 * magnitude + r->floor;
+    check_within(r, argument, index, got, want, magnitude, bound);
+}
+
+// Of an output that is fp32 whatever the problem's dtype.
+DEVICE void check_single(check_report *r, int argument, long long index, double got, double want,
+                         double magnitude) {
+    double bound = 0x1p-24 * (want < 0 ? -want : want) + r->c * 0x1p-24 * magnitude + 0x1p-126;
+    check_within(r, argument, index, got, want, magnitude, bound);
 }
 
 #endif

@@ -107,7 +107,9 @@ struct plan {
 
 /* |error| <= u_out |reference| + c u32 magnitude + floor, where magnitude is the sum of the
  * absolute values of the terms that make the result, u_out the unit roundoff of the output's
- * dtype, u32 = 2^-24, and floor half the smallest subnormal of the output's dtype. */
+ * dtype, u32 = 2^-24, and floor half the smallest subnormal of the output's dtype. Integers are
+ * exact: right is the reference, or, where fp32 cannot decide between two values, reference +
+ * magnitude, the other one. */
 struct bound {
     double c;
     const char *reason;

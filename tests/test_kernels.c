@@ -77,6 +77,11 @@ static const struct shape shapes[] = {
       "read_bytes=16,write_bytes=16", "read_bytes=16,write_bytes=0", "read_bytes=0,write_bytes=16",
       "read_bytes=112,write_bytes=80", "read_bytes=262160,write_bytes=131088",
       "read_bytes=200016,write_bytes=16"}},
+    {"embed", "hidden=264", {"rows=1,vocab=1", "rows=3,vocab=7", "rows=37,vocab=50"}},
+    {"embed", "hidden=1001", {"rows=1,vocab=3", "rows=37,vocab=50"}}, /* no vector divides it */
+    {"norm_wide", "hidden=264", {ROWS}},
+    {"norm_wide", "hidden=1001", {ROWS}},
+    {"norm_wide", "hidden=2048", {"rows=1", "rows=9"}},
     {"scale2", "", {"elements=1", "elements=7", "elements=1001", "elements=65536"}}, /* outside */
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
@@ -374,6 +379,8 @@ static void spoil(const struct subject *s, int argument, void *array, int64_t in
     double beyond = 4 * dtype_roundoff(dtype) + 4 * s->kernel->bound.c * 0x1p-24;
     if (dtype == DTYPE_U8)
         ((uint8_t *)array)[index] ^= 1;
+    else if (dtype == DTYPE_I32)
+        ((int32_t *)array)[index] ^= 0x40000000;
     else if (index == 0 || index == n - 1)
         dtype_store(dtype, array, index, NAN);
     else
