@@ -1,6 +1,7 @@
 # make            build the program
 # make bench      set up, build, bench this machine's GPU (or the CPU device), draw
 # make tune       set up, build, search for the fastest points, write configs/<device>.json
+# make tps        set up, build, measure tokens a second
 # make test       set up, build, run every test that this machine can run
 # make test-gpu   the kernel tests on cuda:0
 # make help       the rest
@@ -107,6 +108,11 @@ bench:
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
 	@$(B)/fastinfer bench $(BENCH)
 	@$(B)/fastinfer plot
+TPS ?=
+tps:
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@$(B)/fastinfer tps $(TPS)
 test:
 	@scripts/setup.sh test
 	@scripts/test.sh
@@ -155,5 +161,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all bench tune test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all bench tune tps test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -15,6 +15,7 @@ struct model_options {
     int batch;
     uint64_t seed; /* of a preset's weights, of sampling and of prompts that are made up */
     bool quiet;    /* no progress of loading */
+    bool model_may_be_missing;
 };
 extern const struct model_options model_options_default;
 /* Its input is a struct model_options. Keys of other parsers have to be above this. */

@@ -335,21 +335,54 @@ static enum status work(struct tps *t) {
                                       status == STATUS_INTERRUPTED ? "interrupted"
                                       : status                     ? "failed"
                                                                    : "done");
-    if (!status && t->a->json) json_dumpf(t->json, stdout, JSON_INDENT(1)), putchar('\n');
-    if (!status && (fflush(stdout) || ferror(stdout)))
-        status = fail(STATUS_SYSTEM, "standard output: %s", strerror(errno));
     return status ? status : ended;
 }
 
 /* Every model has so many tokens, and their embeddings are as good as others'. */
 static int32_t made_up(uint64_t *state) { return (int32_t)(3 + random_next(state) % 150); }
 
+static enum status one_model(struct arguments *a, json_t *all) {
+    struct tps t = {.a = a, .json = json_object()};
+    t.side = calloc(TPS_MAX_SIDES, sizeof *t.side);
+    enum status status = t.side ? work(&t) : fail(STATUS_SYSTEM, "out of memory");
+    for (int i = 0; i < t.sides; i++) {
+        tps_transformers_close(&t.side[i]);
+        model_options_close(&t.side[i].opened);
+    }
+    store_close(t.store);
+    json_array_append_new(all, t.json);
+    free(t.side);
+    return status;
+}
+
+/* Without --model: what fits the kind of device. */
+static enum status all_models(struct arguments *a, json_t *all) {
+    static const char *const on_gpu[] = {"llama-3.2-3b", "smollm3-3b"}, *const on_cpu[] = {"tiny"};
+    struct device *device;
+    if (a->model.model) return one_model(a, all);
+    TRY(device_open(a->model.device, NULL, &device));
+    bool cpu = device->info.kind == DEVICE_CPU;
+    device->ops->close(device);
+    for (size_t i = 0; i < (cpu ? sizeof on_cpu : sizeof on_gpu) / sizeof *on_cpu; i++) {
+        a->model.model = cpu ? on_cpu[i] : on_gpu[i];
+        TRY(one_model(a, all));
+    }
+    return STATUS_OK;
+}
+
 int cli_tps(int argc, char **argv) {
     static const struct argp_child children[] = {{&model_options_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        options,  parse, NULL, "Measures the tokens a second that a model gives on this machine.",
-        children, NULL,  NULL};
+        options,
+        parse,
+        NULL,
+        "Measures the tokens a second that a model gives on this machine. Without --model: "
+        "llama-3.2-3b and smollm3-3b on a GPU, tiny on the CPU device.",
+        children,
+        NULL,
+        NULL};
     struct arguments a = {.model = model_options_default, .db = "results/fastinfer.db"};
+    a.model.model_may_be_missing = true;
     a.work = (struct tps_work){.prompt = 32, .generate = 128, .repeats = 9, .batch = 1};
     size_t n = 0;
     for (int i = 0; i < argc && n < sizeof a.command; i++)
@@ -358,19 +391,16 @@ int cli_tps(int argc, char **argv) {
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     model_options_catch();
-    struct tps t = {.a = &a, .json = json_object()};
-    t.side = calloc(TPS_MAX_SIDES, sizeof *t.side);
+    json_t *all = json_array();
     a.work.ids = malloc((size_t)a.work.prompt * sizeof *a.work.ids);
-    enum status status = t.side && a.work.ids ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
+    enum status status = a.work.ids && all ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");
     uint64_t state = a.model.seed;
     for (int64_t i = 0; !status && i < a.work.prompt; i++) a.work.ids[i] = made_up(&state);
-    if (!status) status = work(&t);
-    for (int i = 0; i < t.sides; i++) {
-        tps_transformers_close(&t.side[i]);
-        model_options_close(&t.side[i].opened);
-    }
-    store_close(t.store);
-    json_decref(t.json);
-    free(t.side), free(a.work.ids);
+    if (!status) status = all_models(&a, all);
+    if (!status && a.json) json_dumpf(all, stdout, JSON_INDENT(1)), putchar('\n');
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = fail(STATUS_SYSTEM, "standard output: %s", strerror(errno));
+    json_decref(all);
+    free(a.work.ids);
     return status ? cli_error(status) : 0;
 }

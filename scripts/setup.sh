@@ -59,6 +59,7 @@ look_for_tools() { # bench|test
         python3 -c 'import ensurepip, venv' 2>/dev/null || want python3-venv # tests/test_spaces.sh
     fi
     has_command gnuplot || want gnuplot-nox
+    ls /usr/lib/*/libopenblas.so.0 >/dev/null 2>&1 || want libopenblas0 # prefill on the CPU device
     has_command clang || want clang
     has_command clang-format || want clang-format
     # Debian's torch is for the CPU, and large: only where there is no other and no GPU
