@@ -42,7 +42,7 @@ ifneq ($(CARRIED),)
 LDFLAGS += -Wl,-rpath,'$$ORIGIN/../../.carry/lib'
 endif
 
-LIBRARY_C := $(wildcard engine/*.c) $(wildcard runtime/*.c kernels/*.c kernels/*/*.c harness/*.c harness/*/*.c)
+LIBRARY_C := $(wildcard engine/*.c library/*.c) $(wildcard runtime/*.c kernels/*.c kernels/*/*.c harness/*.c harness/*/*.c)
 CLI_C := $(wildcard cli/*.c)
 TEST_C := $(wildcard tests/test_*.c)
 LIBRARY_O := $(LIBRARY_C:%.c=$(B)/%.o) $(B)/sources.o
@@ -77,6 +77,21 @@ $(B)/carries: .FORCE
 $(B)/sources.o: $(B)/sources.c $(CARRIES)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
+# the shared library: what Python and other programs load (include/fastinfer.h)
+SHARED_O := $(patsubst %.c,$(B)/pic/%.o,$(wildcard runtime/*.c kernels/*.c kernels/*/*.c library/*.c)) $(B)/pic/sources.o
+library: $(B)/libfastinfer.so
+$(B)/libfastinfer.so: $(SHARED_O) library/exports.map
+	$(call say,LD,$@)
+	$(Q)$(CC) $($(config)_flags) -shared -Wl,-soname,libfastinfer.so -Wl,-Bsymbolic -Wl,--no-undefined \
+	  -Wl,--version-script=library/exports.map $(SHARED_O) $(if $(CARRIED),-L.carry/lib) -Wl,-rpath,'$$ORIGIN' -ljansson -ldl -lm -pthread -o $@
+$(B)/pic/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -MMD -MP -c $< -o $@
+$(B)/pic/sources.o: $(B)/sources.c $(CARRIES)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -c $< -o $@
+
 # --- tests ---------------------------------------------------------------------------------------
 TESTS := $(TEST_C:tests/%.c=$(B)/tests/%)
 $(B)/tests/%.cu.o: tests/%.cu runtime/simt.h runtime/simt_run.h
@@ -88,7 +103,7 @@ $(B)/tests/test_model: $(B)/tests/reference_model.o
 $(B)/tests/test_%: $(B)/tests/test_%.o $(LIBRARY_O)
 	$(call say,LD,$@)
 	$(Q)$(CXX) $($(config)_flags) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
-build-tests: $(B)/fastinfer $(TESTS)
+build-tests: $(B)/fastinfer $(B)/libfastinfer.so $(TESTS)
 
 .PRECIOUS: $(B)/%.o $(B)/tests/%.o
 # fuzzers see the engine's readers alone, through libFuzzer, AddressSanitizer and UBSan
@@ -161,5 +176,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all bench tune tps test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all library bench tune tps test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

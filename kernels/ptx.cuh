@@ -40,6 +40,86 @@ DEVICE void ptx_prefetch_l2(const void *) {}
 template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return *p; }
 #endif
 
+// --- waiting for others ---------------------------------------------------------------------------
+
+#ifdef __CUDACC__
+// Barrier `id` (1 to 15) of a block, for `threads` of its threads: whole warps.
+DEVICE void ptx_named_barrier(int id, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+// A count in global memory that blocks hand on: what was written before an add is there for who has
+// read the sum.
+DEVICE unsigned ptx_load_acquire(const unsigned *p) {
+    unsigned v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+DEVICE void ptx_add_release(unsigned *p, unsigned v) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+#else
+DEVICE void ptx_named_barrier(int id, int threads) { simt_named_sync((unsigned)id, (unsigned)threads); }
+DEVICE unsigned ptx_load_acquire(const unsigned *p) { return *(const volatile unsigned *)p; }
+DEVICE void ptx_add_release(unsigned *p, unsigned v) { *p += v; }
+#endif
+
+// Bulk copies into shared memory, from sm_90 on, and the barriers there that wait for them (PTX's
+// mbarrier). A barrier counts arrivals and bytes; when both are complete its phase is over and the
+// next, of the other parity, begins. The first has parity 0.
+#if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
+DEVICE unsigned ptx_shared_address(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
+DEVICE void ptx_barrier_init(uint64_t *barrier, int arrivals) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(ptx_shared_address(barrier)),
+                 "r"(arrivals)
+                 : "memory");
+}
+// Once, after all are made, by the thread that made them; then __syncthreads().
+DEVICE void ptx_barrier_fence() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+DEVICE void ptx_barrier_arrive(uint64_t *barrier) {
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(ptx_shared_address(barrier)) : "memory");
+}
+// Arrives, and has the phase wait for so many bytes more.
+DEVICE void ptx_barrier_expect(uint64_t *barrier, unsigned bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(
+                     ptx_shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+}
+// Until the phase of this parity is over.
+DEVICE void ptx_barrier_wait(uint64_t *barrier, unsigned parity) {
+    asm volatile("{\n\t.reg .pred over;\n\t"
+                 "again: mbarrier.try_wait.parity.shared.b64 over, [%0], %1;\n\t"
+                 "@!over bra again;\n\t}" ::"r"(ptx_shared_address(barrier)),
+                 "r"(parity)
+                 : "memory");
+}
+// bytes, to and from: multiples of 16. The barrier has to expect the bytes.
+DEVICE void ptx_bulk_load(void *to, const void *from, unsigned bytes, uint64_t *barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+                 "[%3];" ::"r"(ptx_shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(ptx_shared_address(barrier))
+                 : "memory");
+}
+#elif !defined(__CUDACC__)
+DEVICE void ptx_barrier_init(uint64_t *barrier, int arrivals) {
+    simt_barrier_init(barrier, (unsigned)arrivals);
+}
+DEVICE void ptx_barrier_fence() {}
+DEVICE void ptx_barrier_arrive(uint64_t *barrier) { simt_barrier_arrive(barrier, 0); }
+DEVICE void ptx_barrier_expect(uint64_t *barrier, unsigned bytes) {
+    simt_barrier_arrive(barrier, bytes);
+}
+DEVICE void ptx_barrier_wait(uint64_t *barrier, unsigned parity) {
+    while (!simt_barrier_passed(barrier, parity)) spin_yield();
+}
+DEVICE void ptx_bulk_load(void *to, const void *from, unsigned bytes, uint64_t *barrier) {
+    simt_bulk_load(to, from, bytes, barrier);
+}
+#endif
+
 // --- tensor cores -------------------------------------------------------------------------------
 //
 // A warp multiplies 16-bit tiles with fp32 sums. Who holds what, with g = lane / 4, t = lane % 4

@@ -79,6 +79,11 @@ struct device_ops {
     enum status (*hold)(struct device *);
     enum status (*let_go)(struct device *);
     void *(*stream)(struct device *); /* CUstream, for baselines; NULL on the CPU */
+    /* For guests in another's process: from enter to leave the calling thread is in the device's
+     * context and launches go to `stream`, a CUstream (NULL: CUDA's default stream); leave puts
+     * both back. *visit is for leave. They do not nest. */
+    enum status (*enter)(struct device *, void *stream, void **visit);
+    void (*leave)(struct device *, void *visit);
 };
 
 /* Opens "cpu", "cuda:N" or "auto" (the first GPU, else the CPU; *note then says so in one line,

@@ -13,7 +13,9 @@ struct cuda_device {
     struct device device; /* first, so that a device is one of these */
     const struct cuda_api *api;
     CUdevice handle;
-    CUstream stream;
+    CUcontext context;
+    CUstream stream; /* where launches go: `own`, but for guests */
+    CUstream own;
     CUevent mark[2];
     unsigned *flag; /* host memory the holding kernel watches */
     CUdeviceptr flag_device;
@@ -111,7 +113,7 @@ static void cuda_close(struct device *device) {
     for (int i = 0; i < 2; i++)
         if (cuda->mark[i]) api->cuEventDestroy_v2(cuda->mark[i]);
     if (cuda->flag) api->cuMemFreeHost(cuda->flag);
-    if (cuda->stream) api->cuStreamDestroy_v2(cuda->stream);
+    if (cuda->own) api->cuStreamDestroy_v2(cuda->own);
     api->cuDevicePrimaryCtxRelease_v2(cuda->handle);
     free(cuda);
 }
@@ -315,6 +317,20 @@ static enum status cuda_let_go(struct device *device) {
 }
 static void *cuda_stream(struct device *device) { return self(device)->stream; }
 
+static enum status cuda_enter(struct device *device, void *stream, void **visit) {
+    const struct cuda_api *api = self(device)->api;
+    CUcontext before;
+    CUDA(cuCtxGetCurrent(&before));
+    if (before != self(device)->context) CUDA(cuCtxSetCurrent(self(device)->context));
+    self(device)->stream = stream;
+    *visit = before;
+    return STATUS_OK;
+}
+static void cuda_leave(struct device *device, void *visit) {
+    self(device)->stream = self(device)->own;
+    if (visit != self(device)->context) self(device)->api->cuCtxSetCurrent(visit);
+}
+
 static const struct device_ops cuda_ops = {
     .close = cuda_close,
     .allocate = cuda_allocate,
@@ -340,15 +356,17 @@ static const struct device_ops cuda_ops = {
     .hold = cuda_hold,
     .let_go = cuda_let_go,
     .stream = cuda_stream,
+    .enter = cuda_enter,
+    .leave = cuda_leave,
 };
 
 static enum status open_on(struct cuda_device *cuda, int ordinal) {
     const struct cuda_api *api = cuda->api;
-    CUcontext context;
     CUDA(cuDeviceGet(&cuda->handle, ordinal));
-    CUDA(cuDevicePrimaryCtxRetain(&context, cuda->handle));
-    CUDA(cuCtxSetCurrent(context));
-    CUDA(cuStreamCreate(&cuda->stream, CU_STREAM_NON_BLOCKING));
+    CUDA(cuDevicePrimaryCtxRetain(&cuda->context, cuda->handle));
+    CUDA(cuCtxSetCurrent(cuda->context));
+    CUDA(cuStreamCreate(&cuda->own, CU_STREAM_NON_BLOCKING));
+    cuda->stream = cuda->own;
     for (int i = 0; i < 2; i++) CUDA(cuEventCreate(&cuda->mark[i], 0));
     return STATUS_OK;
 }

@@ -27,7 +27,7 @@ enum { STACK_BYTES = 256 << 10 };
 #define ASAN(...)
 enum { STACK_BYTES = 64 << 10 };
 #endif
-enum { WARP = 32, PAGE = 4096, MAX_THREADS = 1024, MAX_SHARED = 16 };
+enum { WARP = 32, PAGE = 4096, MAX_THREADS = 1024, MAX_SHARED = 16, NAMED = 16 };
 /* Stacks a power of two apart would put the busy ends of all lanes in one set of the cache. */
 enum { STRIDE = STACK_BYTES + 5 * 64 };
 /* Two areas a warp, of the 65530 that Linux gives a process by default. */
@@ -80,6 +80,7 @@ struct warp {
     uint32_t live, ready;                /* not yet returned; able to run now */
     uint32_t yielded;                    /* able to run, once all that are ready have had a turn */
     uint32_t in_warp, in_block, in_grid; /* waiting at that kind of collective */
+    uint32_t in_named[NAMED];            /* and at a named barrier */
     uint32_t mask[WARP], votes[WARP];    /* per waiting lane: whom it waits for; what they voted */
     uint64_t value[WARP], result[WARP];
     unsigned source[WARP];
@@ -90,6 +91,7 @@ struct warp {
 struct block {
     simt_dim index;
     unsigned waiting;
+    unsigned named_waiting[NAMED], named_threads[NAMED];
     void *dynamic;
     unsigned sites;
     struct {
@@ -126,6 +128,7 @@ struct simt_counts simt_counts(void) {
 void simt_spin_limit(uint64_t turns) { g.spin_limit = turns; }
 void simt_time_limit(double seconds) { g.time_limit = seconds; }
 void simt_schedule(enum simt_order order, uint64_t seed) { g.order = order, g.seed = seed | 1; }
+enum simt_order simt_order(void) { return g.order; }
 
 static double now(void) {
     struct timespec t;
@@ -148,7 +151,8 @@ static void switch_context(struct context *from, struct context *to) {
 }
 
 /* Ends the launch from within a thread; does not return to it. */
-static void fail(const char *format, ...) {
+#define fail simt_fail
+void simt_fail(const char *format, ...) {
     simt_dim b = simt_self->block_idx;
     int n = snprintf(g.error, sizeof g.error, "block (%u,%u,%u) thread %u: ", b.x, b.y, b.z,
                      simt_self->rank);
@@ -157,6 +161,12 @@ static void fail(const char *format, ...) {
     vsnprintf(g.error + n, sizeof g.error - (size_t)n, format, list);
     va_end(list);
     switch_context(&running()->context, &g.host); /* for good: simt_run drops every coroutine */
+}
+
+static uint32_t in_any_named(const struct warp *w) {
+    uint32_t all = 0;
+    for (int i = 0; i < NAMED; i++) all |= w->in_named[i];
+    return all;
 }
 
 /* Nobody can run: either all is done, or the waiting threads wait for ones that never come. */
@@ -172,9 +182,10 @@ static void report_stuck(void) {
     snprintf(
         g.error, sizeof g.error,
         "block (%u,%u,%u): stuck with %zu of %zu threads not returned; in the warp of thread %u, "
-        "lanes %08x wait in a warp collective, %08x at __syncthreads, %08x at grid sync",
+        "lanes %08x wait in a warp collective, %08x at __syncthreads, %08x at named barriers, %08x "
+        "at grid sync",
         b.x, b.y, b.z, live, g.threads, stuck->lane[0].self.rank, stuck->in_warp, stuck->in_block,
-        stuck->in_grid);
+        in_any_named(stuck), stuck->in_grid);
 }
 
 /* The lane that the schedule lets run next, of those able to, looked for from warp n on. */
@@ -326,6 +337,28 @@ void simt_block_sync(void) {
     reschedule();
 }
 
+void simt_named_sync(unsigned id, unsigned threads) {
+    struct lane *me = running();
+    struct block *b = me->warp->block;
+    unsigned all = simt_block_dim.x * simt_block_dim.y * simt_block_dim.z;
+    if (id < 1 || id >= NAMED) fail("named barrier %u; 1 to %d was expected", id, NAMED - 1);
+    if (!threads || threads % WARP || threads > (all + WARP - 1) / WARP * WARP)
+        fail("named barrier %u for %u threads of %u; whole warps were expected", id, threads, all);
+    if (b->named_waiting[id] && b->named_threads[id] != threads)
+        fail("named barrier %u for %u threads meets one for %u", id, threads, b->named_threads[id]);
+    g.counts.block_barriers++, me->self.waits++;
+    b->named_threads[id] = threads;
+    me->warp->in_named[id] |= 1u << lane_of(me);
+    me->warp->ready &= ~(1u << lane_of(me));
+    if (++b->named_waiting[id] == threads) {
+        b->named_waiting[id] = 0;
+        for (size_t i = 0; i < g.warps; i++)
+            if (g.warp[i]->block == b)
+                g.warp[i]->ready |= g.warp[i]->in_named[id], g.warp[i]->in_named[id] = 0;
+    }
+    reschedule();
+}
+
 void simt_grid_sync(void) {
     struct lane *me = running();
     g.counts.grid_barriers++, me->self.waits++;
@@ -392,6 +425,7 @@ static void drop_coroutines(void) { /* after a failure they hold half-run kernel
 
 static void arm_block(struct block *b, struct warp **warp, simt_dim index, unsigned threads) {
     b->index = index, b->waiting = 0;
+    memset(b->named_waiting, 0, sizeof b->named_waiting);
     for (unsigned i = 0; i < b->sites; i++) memset(b->shared[i].data, 0xff, b->shared[i].bytes);
     for (unsigned rank = 0; rank < threads; rank++) {
         struct warp *w = warp[rank / WARP];
@@ -399,6 +433,7 @@ static void arm_block(struct block *b, struct warp **warp, simt_dim index, unsig
         if (rank % WARP == 0) {
             w->block = b, w->live = w->yielded = 0;
             w->in_warp = w->in_block = w->in_grid = 0;
+            memset(w->in_named, 0, sizeof w->in_named);
         }
         w->lane[rank % WARP].self =
             (simt_thread){{rank % x, rank / x % y, rank / x / y}, index, rank, 0};
@@ -472,6 +507,7 @@ int simt_run(simt_dim grid, simt_dim block, size_t dynamic_bytes, int cooperativ
         simt_self = &start->self;
         switch_context(&g.host, &start->context);
     }
+    simt_async_end(g.error, sizeof g.error);
     if (g.error[0]) drop_coroutines();
     for (size_t i = 0; g.block && i < resident; i++) {
         for (unsigned k = 0; k < g.block[i].sites; k++) free(g.block[i].shared[k].data);

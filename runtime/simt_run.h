@@ -55,6 +55,8 @@ void simt_time_limit(double seconds);
 
 void simt_block_sync(void);
 void simt_grid_sync(void);
+/* Named barrier `id` of a block (1 to 15), for `threads` of its threads: whole warps. */
+void simt_named_sync(unsigned id, unsigned threads);
 /* Lets every other thread that can run have a turn; each turn of a spin-wait calls it. */
 void simt_yield(void);
 /* `value` of lane `source` of the warp, when all lanes of `mask` have come here with the same
@@ -64,6 +66,22 @@ uint64_t simt_exchange(unsigned mask, uint64_t value, unsigned source, unsigned 
  * the `mine` of lane i (NULL outside the mask); then all go on. All lanes must bring the same f. */
 void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *context),
                      void *context);
+
+/* Barriers in shared memory that count arrivals and bytes (PTX's mbarrier), and copies that make
+ * bytes arrive (cp.async.bulk). A phase is over when `count` threads have arrived and all bytes that
+ * were expected have come; the next one, of the other parity, then begins.
+ *
+ * A copy spoils what it will overwrite at once and reads its source as late as it may: when a thread
+ * looks at the barrier. Under the reverse schedule it is all done at once, as early as it may. */
+void simt_barrier_init(uint64_t *barrier, unsigned count);
+void simt_barrier_arrive(uint64_t *barrier, size_t expected_bytes);
+int simt_barrier_passed(uint64_t *barrier, unsigned parity); /* is the phase of this parity over? */
+void simt_bulk_load(void *to, const void *from, size_t bytes, uint64_t *barrier);
+/* The end of a launch: what is still on its way is a mistake, written to `error` if that is "". */
+void simt_async_end(char *error, size_t bytes);
+void simt_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+enum simt_order simt_order(void);
+
 void *simt_shared(const void *site, size_t bytes); /* 0xff-filled anew for each block */
 void *simt_shared_dynamic(void);
 

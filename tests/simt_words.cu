@@ -135,6 +135,70 @@ ENTRY(dynamic)(unsigned *out) {
 }
 SIMT_EXPORT(dynamic)
 
+// A warp copies `rows` rows of 32 words through a ring of two, another adds them up: out (32).
+ENTRY(ring)(unsigned *out, const unsigned *in, long long rows) {
+    SHARED(uint4, shared, [2 * 8]);
+    SHARED(uint64_t, barrier, [4]);
+    uint64_t *full = barrier, *empty = barrier + 2;
+    unsigned lane = threadIdx.x % 32, sum = 0;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 2; i++) ptx_barrier_init(full + i, 1), ptx_barrier_init(empty + i, 2);
+        ptx_barrier_fence();
+    }
+    __syncthreads();
+    for (long long i = 0; i < rows; i++) {
+        unsigned *row = (unsigned *)shared + i % 2 * 32, turn = (unsigned)(i / 2);
+        if (threadIdx.x == 64) {
+            if (turn) ptx_barrier_wait(empty + i % 2, (turn - 1) & 1);
+            ptx_barrier_expect(full + i % 2, 128);
+            ptx_bulk_load(row, in + 32 * i, 64, full + i % 2);
+            ptx_bulk_load(row + 16, in + 32 * i + 16, 64, full + i % 2);
+        }
+        if (threadIdx.x >= 64) continue;
+        ptx_barrier_wait(full + i % 2, turn & 1);
+        sum += row[lane] * (threadIdx.x / 32 + 1);
+        __syncwarp();
+        if (lane == 0) ptx_barrier_arrive(empty + i % 2);
+    }
+    if (threadIdx.x >= 64) return;
+    SHARED(unsigned, sums, [64]);
+    sums[threadIdx.x] = sum;
+    ptx_named_barrier(1, 64);
+    if (threadIdx.x < 32) out[lane] = sums[lane] + sums[lane + 32];
+}
+SIMT_EXPORT(ring)
+
+// Mistakes, by number.
+ENTRY(wrong_copies)(unsigned *out, const unsigned *in, long long mistake) {
+    SHARED(uint4, shared, [8]);
+    SHARED(uint64_t, barrier, [2]);
+    if (mistake != 1) ptx_barrier_init(barrier, 1);
+    if (mistake == 0) ptx_barrier_expect(barrier, 128), ptx_barrier_wait(barrier, 0);
+    if (mistake == 1) ptx_barrier_wait(barrier, 0);
+    if (mistake == 2) ptx_bulk_load(shared, in, 24, barrier);
+    if (mistake == 3) ptx_bulk_load(shared, in + 1, 32, barrier);
+    if (mistake == 4) ptx_barrier_expect(barrier, 128), ptx_bulk_load(shared, in, 64, barrier);
+    if (mistake == 5) ptx_named_barrier(1, 48);
+    if (mistake == 6) ptx_barrier_expect(barrier, 64), ptx_bulk_load(shared, in, 128, barrier);
+    if (mistake == 4 || mistake == 6) ptx_barrier_wait(barrier, 0);
+    out[0] = ((unsigned *)shared)[0];
+}
+SIMT_EXPORT(wrong_copies)
+
+// Reads what a copy will bring without waiting for it: never what it brings, but for a copy that
+// came at once.
+ENTRY(impatient)(unsigned *out, const unsigned *in, long long) {
+    SHARED(uint4, shared, [8]);
+    SHARED(uint64_t, barrier, [1]);
+    ptx_barrier_init(barrier, 1);
+    ptx_barrier_expect(barrier, 128);
+    ptx_bulk_load(shared, in, 128, barrier);
+    out[0] = ((unsigned *)shared)[0];
+    ptx_barrier_wait(barrier, 0);
+    out[1] = ((unsigned *)shared)[0];
+}
+SIMT_EXPORT(impatient)
+
 // c (16, 8) fp32 = a (16, 16) b (16, 8), halves, by one warp; b read as it is and, stored the other
 // way around, without transposing: both have to be the same.
 ENTRY(tensor)(float *c, const uint16_t *a, const uint16_t *b) {

@@ -9,6 +9,9 @@ allowed() {
     runtime) echo '^runtime/' ;;
     kernels) echo '^(runtime|kernels)/' ;;
     engine) echo '^(runtime|kernels|engine)/' ;;
+    library) echo '^((runtime|kernels|library)/|include/fastinfer\.h$)' ;;
+    include) echo '^$' ;; # what the public sees stands alone
+    python) echo '^include/fastinfer\.h$' ;;
     harness) echo '^((runtime|kernels|harness)/|baselines/baseline\.h$)' ;;
     baselines) echo '^(runtime|baselines)/' ;;
     cli) echo '^(runtime|kernels|engine|harness|baselines|cli)/' ;;
@@ -19,7 +22,7 @@ allowed() {
 check() {
     wrong=$(
         cd "$1" || exit
-        for floor in runtime kernels engine harness baselines cli; do
+        for floor in include runtime kernels engine library harness baselines cli python; do
             [ -d "$floor" ] || continue
             grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$floor" \
                 --include='*.c' --include='*.h' --include='*.cu' --include='*.cuh' \
@@ -64,6 +67,9 @@ try kernels/op/op.cuh ../../harness/stats.h 1
 try harness/a.c cli/cli.h 1
 try harness/a.c engine/model.h 1
 try harness/a.c baselines/other.h 1
+try library/a.c engine/model.h 1
+try include/fastinfer.h runtime/status.h 1
+try python/a.c runtime/device.h 1
 try engine/a.c harness/store.h 1
 try engine/a.h cli/cli.h 1
 try baselines/torch.cpp harness/store.h 1
@@ -74,11 +80,13 @@ try kernels/op/op.cu kernels/tile.cuh 0
 try kernels/op/op.c runtime/kernel.h 0
 try engine/a.c kernels/registry.h 0
 try harness/a.c baselines/baseline.h 0
+try library/a.c include/fastinfer.h 0
+try python/a.c include/fastinfer.h 0
 try baselines/torch.cpp baselines/baseline.h 0
 try cli/a.c harness/store.h 0
 
 root=${1:-$(dirname "$0")/..}
-for floor in runtime kernels engine harness baselines cli; do
+for floor in include runtime kernels engine library harness baselines cli python; do
     [ -d "$root/$floor" ] && continue
     echo "$root has no $floor/"
     failed=1

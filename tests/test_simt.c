@@ -22,7 +22,7 @@ typedef void thunk(void *const *params);
 thunk words_thunk, wrong_mask_thunk, wrong_barriers_thunk, early_return_thunk, race_thunk,
     wait_for_flag_thunk, wait_for_ever_thunk, warp_step_thunk, deep_thunk, grid_wide_thunk,
     dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk,
-    tensor_thunk;
+    tensor_thunk, ring_thunk, wrong_copies_thunk, impatient_thunk;
 float test_half_to_float(uint16_t bits), test_bfloat16_to_float(uint16_t bits);
 uint16_t test_float_to_half(float f), test_float_to_bfloat16(float f);
 uint32_t test_pack_half2(float lo, float hi), test_pack_bfloat162(float lo, float hi);
@@ -70,6 +70,52 @@ static void words_by_their_definition(void **state) {
                 for (int n = 0; n < 13; n++) assert_int_equal(got[n][l], want[n]);
             }
         }
+}
+
+static int run_copies(thunk *kernel, unsigned block, unsigned *out, unsigned *in, long long n) {
+    void *params[] = {&out, &in, &n};
+    struct call call = {kernel, params};
+    return simt_run((simt_dim){2, 1, 1}, (simt_dim){block, 1, 1}, 0, 0, body, &call);
+}
+
+static void a_ring_of_copies(void **state) {
+    enum { ROWS = 37 };
+    _Alignas(16) unsigned in[ROWS][32];
+    unsigned out[32];
+    (void)state;
+    for (unsigned i = 0; i < ROWS * 32; i++) in[i / 32][i % 32] = i * i;
+    for (int order = 0; order < 3; order++)
+        for (unsigned rows = 1; rows <= ROWS; rows += 4) {
+            simt_schedule((enum simt_order)order, 7);
+            if (run_copies(ring_thunk, 96, out, &in[0][0], rows)) fail_msg("%s", simt_error());
+            for (unsigned lane = 0; lane < 32; lane++) {
+                unsigned want = 0;
+                for (unsigned i = 0; i < rows; i++) want += 3 * in[i][lane];
+                assert_int_equal(out[lane], want);
+            }
+        }
+}
+
+static void wrong_copies_are_named(void **state) {
+    static const char *const words[] = {"spin",           "never made", "multiples of 16",
+                                        "multiples of 16", "spin",      "whole warps", "spin"};
+    _Alignas(16) unsigned in[64] = {5};
+    unsigned out[2];
+    (void)state;
+    simt_spin_limit(10000);
+    for (int order = 0; order < 3; order++)
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            simt_schedule((enum simt_order)order, 7);
+            assert_int_equal(run_copies(wrong_copies_thunk, 1, out, in, (long long)i), -1);
+            if (!strstr(simt_error(), words[i])) fail_msg("mistake %zu: %s", i, simt_error());
+        }
+    for (int order = 0; order < 3; order++) {
+        simt_schedule((enum simt_order)order, 7);
+        assert_int_equal(run_copies(impatient_thunk, 1, out, in, 0), 0);
+        assert_int_equal(out[0], order == SIMT_REVERSE ? 5u : ~0u);
+        assert_int_equal(out[1], 5);
+    }
+    simt_spin_limit(20000000);
 }
 
 /* Numbers whose products and sums are exact, so that any order of adding gives the same. */
@@ -365,6 +411,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_by_their_definition),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(a_ring_of_copies),
+        cmocka_unit_test(wrong_copies_are_named),
         cmocka_unit_test(tensor_cores_multiply),
         cmocka_unit_test(schedules_show_a_race),
         cmocka_unit_test(a_spin_wait_ends),
