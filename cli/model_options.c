@@ -50,7 +50,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->quiet = true;
         break;
     case ARGP_KEY_END:
-        if (!o->model && !o->model_may_be_missing) argp_error(state, "--model DIR or --model PRESET was expected");
+        if (!o->model && !o->model_may_be_missing)
+            argp_error(state, "--model DIR or --model PRESET was expected");
         break;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -396,8 +396,14 @@ enum status bench_plan(const struct bench_options *options, const struct device_
     enum status status = STATUS_OK;
     *out = (struct plan_of_bench){0};
     int count = options->kernels ? options->kernels : registry_count();
-    for (int i = 0; i < count && !status; i++)
-        status = choose_problems(&b, options->kernels ? options->kernel[i] : registry_at(i), &list);
+    for (int i = 0; i < count && !status; i++) {
+        const struct kernel *kernel = options->kernels ? options->kernel[i] : registry_at(i);
+        if (kernel_runs_on(kernel, device))
+            status = choose_problems(&b, kernel, &list);
+        else if (options->kernels)
+            status = fail(STATUS_ARGUMENT, "%s runs on sm_%d and newer; %s is sm_%d", kernel->name,
+                          kernel->least_arch, device->name, device->arch);
+    }
     if (!status) status = add_cells(&b, &list);
     if (!status) status = finish_plan(&b);
     free(list.item);

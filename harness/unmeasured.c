@@ -115,7 +115,7 @@ enum status unmeasured_file(const struct device_info *device, json_t **out, int 
         for (int i = 0; i < kernel->problem_count && !status; i++) {
             struct problem problem = kernel->problems[i];
             problem.dtype = DTYPE_F16;
-            if (kernel->dtypes >> DTYPE_F16 & 1)
+            if (kernel->dtypes >> DTYPE_F16 & 1 && kernel_runs_on(kernel, device))
                 status = add_entries(kernel, &problem, device, entries, moved);
         }
     }

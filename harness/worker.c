@@ -152,7 +152,7 @@ static enum status serve_compile(const json_t *request, json_t *reply) {
         status = point_at(kernel, points, (size_t)i, &point[i]);
     if (!status) status = compile_points(kernel, &problem, point, count, target, build);
     /* the device's own reference is part of what a problem needs compiled */
-    if (!status && arch && json_is_true(json_object_get(request, "check"))) {
+    if (!status && arch && !kernel->host_check && json_is_true(json_object_get(request, "check"))) {
         struct build check;
         status = compile_check(kernel, &problem, target, &check);
     }

@@ -23,11 +23,12 @@ extern char **environ;
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
 extern const struct kernel kernel_rmsnorm, kernel_add_rmsnorm, kernel_swiglu, kernel_rope,
-    kernel_rope_kv_append, kernel_stream, kernel_embed, kernel_norm_wide, kernel_sample;
+    kernel_rope_kv_append, kernel_stream, kernel_embed, kernel_norm_wide, kernel_sample,
+    kernel_decode_step;
 
 static const struct kernel *const ours[] = {
-    &kernel_rmsnorm, &kernel_add_rmsnorm, &kernel_swiglu,    &kernel_rope,  &kernel_rope_kv_append,
-    &kernel_stream,  &kernel_embed,       &kernel_norm_wide, &kernel_sample};
+    &kernel_rmsnorm, &kernel_add_rmsnorm, &kernel_swiglu,    &kernel_rope,   &kernel_rope_kv_append,
+    &kernel_stream,  &kernel_embed,       &kernel_norm_wide, &kernel_sample, &kernel_decode_step};
 
 enum { MAX_KERNELS = 64 };
 static const struct kernel *kernels[MAX_KERNELS];

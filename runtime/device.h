@@ -86,6 +86,11 @@ struct device_ops {
     void (*leave)(struct device *, void *visit);
 };
 
+/* Is the device new enough for the kernel? */
+static inline bool kernel_runs_on(const struct kernel *kernel, const struct device_info *device) {
+    return device->kind == DEVICE_CPU || device->arch >= kernel->least_arch;
+}
+
 /* Opens "cpu", "cuda:N" or "auto" (the first GPU, else the CPU; *note then says so in one line,
  * else it is ""). note: 256 bytes, or NULL. */
 enum status device_open(const char *id, char *note, struct device **out);

@@ -132,6 +132,8 @@ struct kernel {
     const struct problem *problems; /* the standard problems, dtype left at 0 */
     int problem_count;
     struct bound bound;
+    int least_arch;  /* the oldest GPU that it runs on, 90 for sm_90; 0: any */
+    bool host_check; /* its source has no `check`: problems of any size are compared on the host */
 
     /* Elements of argument `index`; 0 is allowed (the pointer is then NULL). */
     int64_t (*elements)(const struct problem *problem, int index);

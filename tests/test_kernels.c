@@ -89,6 +89,13 @@ static const struct shape shapes[] = {
       "vocab=1100,batch=9,capacity=3", "vocab=1,batch=2,capacity=4", "vocab=37,batch=6,capacity=4",
       "vocab=1100,batch=12,capacity=3"}},
     {"sample", "", {"vocab=1021,batch=1,capacity=9", "vocab=1021,batch=12,capacity=2"}},
+    {"decode_step",
+     "hidden=64,intermediate=96,heads=3,kv_heads=1,head_dim=64,vocab=80",
+     {"layers=2,capacity=5", "layers=1,capacity=70"}},
+    {"decode_step",
+     "hidden=136,intermediate=72,heads=4,kv_heads=2,head_dim=128,vocab=96,qk_norm=1,qkv_bias=1,"
+     "o_bias=1",
+     {"layers=2,capacity=33"}},
     {"scale2", "", {"elements=1", "elements=7", "elements=1001", "elements=65536"}}, /* outside */
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
@@ -474,6 +481,7 @@ static void check_job(int index) {
 
 static void check_kernel(const struct kernel *kernel) {
     int number = 0;
+    if (kernel->host_check) return;
     job_count = 0;
     for (int i = 0; i < SHAPES; i++) {
         if (strcmp(shapes[i].kernel, kernel->name)) continue;
@@ -542,6 +550,7 @@ static bool same_compiled(const struct kernel *kernel, const struct problem *a,
 
 /* Defaults of all shapes among the standard problems in fp16, of the first in every dtype. */
 static void add_cuda_defaults(const struct kernel *kernel, int arch) {
+    if (arch < kernel->least_arch) return;
     for (int i = 0; i < kernel->problem_count; i++) {
         bool again = false;
         for (int k = 0; k < i && !again; k++)
@@ -559,15 +568,17 @@ static void add_cuda_sample(const struct kernel *kernel) {
     struct device_info info;
     struct point *space, *sample;
     int count;
-    device_describe_arch(75, &info);
+    int arch = kernel->least_arch > 75 ? kernel->least_arch : 75;
+    device_describe_arch(arch, &info);
     if (space_enumerate(kernel, &kernel->problems[0], &info, &space, &count) ||
         space_sample(kernel, space, count, CUDA_POINTS, t.seed, &sample, &count))
         fail_msg("%s", fail_message());
     for (int i = 0; i < count; i++)
         cuda_jobs[cuda_job_count++] =
-            (struct cuda_job){kernel, kernel->problems[0], sample[i], 75, SAMPLED};
-    cuda_jobs[cuda_job_count++] =
-        (struct cuda_job){kernel, kernel->problems[0], sample[0], 75, CHECK};
+            (struct cuda_job){kernel, kernel->problems[0], sample[i], arch, SAMPLED};
+    if (!kernel->host_check)
+        cuda_jobs[cuda_job_count++] =
+            (struct cuda_job){kernel, kernel->problems[0], sample[0], arch, CHECK};
     free(space), free(sample);
 }
 
@@ -596,6 +607,7 @@ static void points_compile_for_gpus(void **state) {
 static void space_is_of_a_good_size(const struct kernel *kernel, const struct device_info *info) {
     struct point *space, first = point_default(kernel);
     int count;
+    if (!kernel_runs_on(kernel, info)) return;
     if (space_enumerate(kernel, &kernel->problems[0], info, &space, &count))
         fail_msg("%s", fail_message());
     if (count < 100 || count > 2000)

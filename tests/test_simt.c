@@ -97,8 +97,8 @@ static void a_ring_of_copies(void **state) {
 }
 
 static void wrong_copies_are_named(void **state) {
-    static const char *const words[] = {"spin",           "never made", "multiples of 16",
-                                        "multiples of 16", "spin",      "whole warps", "spin"};
+    static const char *const words[] = {
+        "spin", "never made", "multiples of 16", "multiples of 16", "spin", "whole warps", "spin"};
     _Alignas(16) unsigned in[64] = {5};
     unsigned out[2];
     (void)state;

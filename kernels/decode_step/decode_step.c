@@ -20,8 +20,19 @@ enum {
     LAYERS,
     CAPACITY
 };
-enum { LOGITS, TOKEN, POSITION, FACTS, EMBEDDING, WEIGHTS, FINAL_NORM, HEAD, INV_FREQ, CACHE_K,
-       CACHE_V };
+enum {
+    LOGITS,
+    TOKEN,
+    POSITION,
+    FACTS,
+    EMBEDDING,
+    WEIGHTS,
+    FINAL_NORM,
+    HEAD,
+    INV_FREQ,
+    CACHE_K,
+    CACHE_V
+};
 enum { WARPS, STAGES, COLUMNS };
 
 static const struct size sizes[] = {
@@ -30,7 +41,7 @@ static const struct size sizes[] = {
     [HEADS] = {"heads", "query heads", true, 24, 1, 1024},
     [KV_HEADS] = {"kv_heads", "key and value heads", true, 8, 1, 1024},
     [HEAD_DIM] = {"head_dim", "elements of a head", true, 128, 64, 256},
-    [VOCAB] = {"vocab", "rows of embedding and head", true, 8192, 8, 1 << 20},
+    [VOCAB] = {"vocab", "rows of embedding and head", true, 2048, 8, 1 << 20},
     [QK_NORM] = {"qk_norm", "1: q and k are normed a head", true, 0, 0, 1},
     [QKV_BIAS] = {"qkv_bias", "1: q, k and v have a bias", true, 0, 0, 1},
     [O_BIAS] = {"o_bias", "1: the output projection has a bias", true, 0, 0, 1},
@@ -41,7 +52,7 @@ static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5
 
 static const int warps[] = {4, 8, 12, 16};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
-static const int columns[] = {64, 512, 768, 1024, 1536, 2048};
+static const int columns[] = {64, 512, 768, 1024, 1280, 1536, 1792, 2048};
 static const struct tunable tunables[] = {
     [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 8},
     [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
@@ -67,8 +78,8 @@ static const struct argument arguments[] = {
 };
 
 static const struct problem problems[] = {
-    {{3072, 8192, 24, 8, 128, 8192, 0, 0, 0, 2, 48}, {1e-5}, DTYPE_F16},
-    {{2048, 11008, 16, 4, 128, 8192, 0, 0, 0, 2, 96}, {1e-6}, DTYPE_F16},
+    {{3072, 8192, 24, 8, 128, 2048, 0, 0, 0, 2, 48}, {1e-5}, DTYPE_F16},
+    {{2048, 11008, 16, 4, 128, 2048, 0, 0, 0, 2, 96}, {1e-6}, DTYPE_F16},
 };
 
 static int64_t padded(int64_t elements) { return (elements + 127) / 128 * 128; }
@@ -125,8 +136,7 @@ static int64_t shared_bytes(const struct problem *p, const struct point *t) {
     int64_t tile = 8 * (t->value[COLUMNS] * 2 + 64);
     int64_t widest = most(most(n[HIDDEN], n[HEADS] * n[HEAD_DIM]), n[INTERMEDIATE]);
     int64_t matrix = (widest * 2 + 15) / 16 * 16 + 16 * warp_count * 8 * 4;
-    int64_t attention =
-        (group + 2) * n[HEAD_DIM] * 4 + warp_count * group * (n[HEAD_DIM] + 2) * 4;
+    int64_t attention = (group + 2) * n[HEAD_DIM] * 4 + warp_count * group * (n[HEAD_DIM] + 2) * 4;
     return t->value[STAGES] * tile + most(matrix, attention);
 }
 
@@ -173,10 +183,9 @@ static struct cost cost(const struct problem *p) {
     const int64_t *n = p->size;
     double bytes = (double)dtype_bytes(p->dtype), layers = (double)n[LAYERS];
     double kv = (double)(n[KV_HEADS] * n[HEAD_DIM]), q = (double)(n[HEADS] * n[HEAD_DIM]);
-    double matrices = layers * (double)n[HIDDEN] *
-                          (2 * q + 2 * kv + 3 * (double)n[INTERMEDIATE]) +
+    double matrices = layers * (double)n[HIDDEN] * (2 * q + 2 * kv + 3 * (double)n[INTERMEDIATE]) +
                       (double)(n[VOCAB] * n[HIDDEN]);
-    double norms = (double)n[HIDDEN] * (2 * layers + 2); /* and the embedding's row */
+    double norms = (double)n[HIDDEN] * (2 * layers + 2);         /* and the embedding's row */
     double cached = layers * 2 * kv * (double)(n[CAPACITY] - 1); /* as in use: the last position */
     return (struct cost){.read_bytes = bytes * (matrices + norms + cached),
                          .write_bytes = bytes * layers * 2 * kv + 4 * (double)n[VOCAB],
@@ -208,7 +217,8 @@ static void norm(const struct forward *f, const double *x, int argument, int64_t
 
 static double dot(const struct forward *f, int argument, int64_t at, const double *x, int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += dtype_load(f->p->dtype, f->before[argument], at + i) * x[i];
+    for (int64_t i = 0; i < n; i++)
+        sum += dtype_load(f->p->dtype, f->before[argument], at + i) * x[i];
     return sum;
 }
 
@@ -222,7 +232,8 @@ static void head_in_place(const struct forward *f, double *head, int64_t norm_at
         head[i] *= scale * weight(f, norm_at + i);
     for (int64_t i = 0; i < d / 2 && turns; i++) {
         double angle = (double)((float)f->position * inv_freq[i]), x = head[i], y = head[i + d / 2];
-        head[i] = x * cos(angle) - y * sin(angle), head[i + d / 2] = y * cos(angle) + x * sin(angle);
+        head[i] = x * cos(angle) - y * sin(angle),
+        head[i + d / 2] = y * cos(angle) + x * sin(angle);
     }
 }
 
@@ -313,11 +324,17 @@ static void reference(const struct problem *p, const void *const *before, double
                       double *const *magnitude, int64_t first, int64_t last) {
     const int64_t *n = p->size;
     if (first >= last) return;
-    int64_t wide = most(most(n[HIDDEN], n[INTERMEDIATE]),
-                        (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]);
+    int64_t wide =
+        most(most(n[HIDDEN], n[INTERMEDIATE]), (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]);
     double *room = calloc((size_t)(4 * wide), sizeof *room);
-    struct forward f = {.p = p, .before = before, .want = want, .magnitude = magnitude, .x = room,
-                        .a = room + wide, .b = room + 2 * wide, .c = room + 3 * wide,
+    struct forward f = {.p = p,
+                        .before = before,
+                        .want = want,
+                        .magnitude = magnitude,
+                        .x = room,
+                        .a = room + wide,
+                        .b = room + 2 * wide,
+                        .c = room + 3 * wide,
                         .position = *(const int32_t *)before[POSITION]};
     for (int argument = CACHE_K; argument <= CACHE_V; argument++)
         for (int64_t i = 0; i < elements(p, argument); i++)
@@ -354,14 +371,18 @@ static void fill_weights(const struct problem *p, uint64_t seed, void *host) {
     uint64_t state = seed;
     for (int64_t layer = 0; layer < n[LAYERS]; layer++)
         for (int64_t i = 0; i < l.end; i++) {
-            bool is_norm = i < l.qkv || (i >= l.q_norm && i < l.o) ||
-                           (i >= l.post_norm && i < l.gate_up);
-            int64_t inputs = i < l.qkv_bias ? n[HIDDEN] : i < l.o_bias ? q : i < l.down ? n[HIDDEN]
-                                                                               : n[INTERMEDIATE];
+            bool is_norm =
+                i < l.qkv || (i >= l.q_norm && i < l.o) || (i >= l.post_norm && i < l.gate_up);
+            int64_t inputs = i < l.qkv_bias ? n[HIDDEN]
+                             : i < l.o_bias ? q
+                             : i < l.down   ? n[HIDDEN]
+                                            : n[INTERMEDIATE];
             bool is_bias = (i >= l.qkv_bias && i < l.q_norm) || (i >= l.o_bias && i < l.post_norm);
             float x = normal(&state), scale = 1.0f / sqrtf((float)inputs);
             dtype_store(p->dtype, host, layer * l.end + i,
-                        is_norm ? 1 + 0.2f * x : is_bias ? 0.3f * x : scale * x);
+                        is_norm   ? 1 + 0.2f * x
+                        : is_bias ? 0.3f * x
+                                  : scale * x);
         }
 }
 
@@ -401,6 +422,8 @@ const struct kernel kernel_decode_step = {
     .bound = {65536 * 4, "activations are rounded to the element before each of a layer's four "
                          "products (2^13 u32 in bf16), which a softmax and later layers enlarge: "
                          "32 times that, of the terms of the last product"},
+    .least_arch = 90,
+    .host_check = true,
     .elements = elements,
     .legal = legal,
     .plan = plan,

@@ -2,9 +2,9 @@
 //
 // A block a multiprocessor, all resident. One warp of each block only copies: it walks through all
 // weights that the block will need, layer after layer, and keeps a ring of STAGES tiles in shared
-// memory full, without ever waiting for activations. WARPS other warps multiply. So the memory stays
-// busy while phases wait for one another; what a phase boundary costs is hidden by what the ring
-// holds. Phases of a layer, each done by all blocks, with a counter between one and the next:
+// memory full, without ever waiting for activations. WARPS other warps multiply. So the memory
+// stays busy while phases wait for one another; what a phase boundary costs is hidden by what the
+// ring holds. Phases of a layer, each done by all blocks, with a counter between one and the next:
 //
 //   qkv         a = rmsnorm(residual); q, k, v = a W^T (+ bias)
 //   attention   q, k normed a head and turned; k, v into the caches; softmax(q k^T / sqrt(d)) v
@@ -12,10 +12,11 @@
 //   gate, up    a = rmsnorm(residual); f = silu(a W_gate^T) (a W_up^T)
 //   down        residual += f W_down^T
 //
-// then the head, logits = rmsnorm(residual) W_head^T. A unit of work is 8 rows of a matrix (4 of gate
-// and the same 4 of up), which comes in tiles of 8 rows by COLUMNS. A warp multiplies its columns of
-// a tile on tensor cores: 8 rows x 16 columns, with the activation, rounded to the element, as the
-// other operand; sums are fp32. Units rotate over the blocks, so that none is last in every phase.
+// then the head, logits = rmsnorm(residual) W_head^T. A unit of work is 8 rows of a matrix (4 of
+// gate and the same 4 of up), which comes in tiles of 8 rows by COLUMNS. A warp multiplies its
+// columns of a tile on tensor cores: 8 rows x 16 columns, with the activation, rounded to the
+// element, as the other operand; sums are fp32. Units rotate over the blocks, so that none is last
+// in every phase.
 //
 // Attention reads keys and values through the same ring: a block has a run of positions of one key
 // head and all query heads that belong to it; the last block to finish a head merges its runs.
@@ -48,17 +49,17 @@ enum {
 #ifndef CHECK
 
 enum {
-    CONSUMERS = WARPS * 32, // threads; one more warp copies
-    ROWS = 8,               // of a unit
+    CONSUMERS = WARPS * 32,    // threads; one more warp copies
+    ROWS = 8,                  // of a unit
     STRIDE = COLUMNS * 2 + 64, // bytes from a tile's row to the next: two rows fall on all banks
     TILE_BYTES = ROWS * STRIDE,
-    GROUP = HEADS / KV_HEADS,                    // query heads of a key head
-    LANES = HEAD_DIM / 8,                        // that share a position, 16 bytes each
-    SLOTS = 32 / LANES,                          // positions that a warp has at once
-    POSITIONS = TILE_BYTES / (4 * HEAD_DIM),     // of a tile: their keys, then their values
-    PAIRS = HEAD_DIM / 64,                       // of a head that a lane turns
-    HELD = 16,                                   // units whose sums wait in shared memory
-    PHASES = 5,                                  // of a layer
+    GROUP = HEADS / KV_HEADS,                // query heads of a key head
+    LANES = HEAD_DIM / 8,                    // that share a position, 16 bytes each
+    SLOTS = 32 / LANES,                      // positions that a warp has at once
+    POSITIONS = TILE_BYTES / (4 * HEAD_DIM), // of a tile: their keys, then their values
+    PAIRS = HEAD_DIM / 64,                   // of a head that a lane turns
+    HELD = 16,                               // units whose sums wait in shared memory
+    PHASES = 5,                              // of a layer
     WIDE = HIDDEN > Q ? HIDDEN : Q,
     WIDEST = WIDE > INTERMEDIATE ? WIDE : INTERMEDIATE, // elements of the longest activation
     X_BYTES = (WIDEST * 2 + 15) / 16 * 16,
@@ -140,8 +141,8 @@ DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
             if (lane == 0) ptx_barrier_expect(&r.full[r.stage], ROWS * bytes);
             __syncwarp();
             if (lane < ROWS)
-                ptx_bulk_load(tile_of(r) + lane * STRIDE, w + row_of<PAIRED>(u, lane) * K + c, bytes,
-                              &r.full[r.stage]);
+                ptx_bulk_load(tile_of(r) + lane * STRIDE, w + row_of<PAIRED>(u, lane) * K + c,
+                              bytes, &r.full[r.stage]);
             next(r);
         }
     pass(s, units);
@@ -163,6 +164,7 @@ DEVICE void copy_cache(const step &s, ring &r, long long layer) {
                 ptx_bulk_load(tile_of(r) + POSITIONS * HEAD_DIM * 2, s.cache_v + at, bytes,
                               &r.full[r.stage]);
             }
+            __syncwarp(); // a lane two phases behind would wait for ever
             next(r);
         }
     }
@@ -343,8 +345,8 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
     long long at = ((layer * KV_HEADS + a.head) * s.capacity + s.position) * HEAD_DIM;
     for (int i = warp; i < GROUP + (own ? 2 : 0); i += WARPS) {
         int kind = i < GROUP ? 0 : i - GROUP + 1; // a query head, the key, the value
-        long long raw = kind == 0 ? (a.head * GROUP + i) * HEAD_DIM
-                                  : Q + (kind - 1) * KV + a.head * HEAD_DIM;
+        long long raw =
+            kind == 0 ? (a.head * GROUP + i) * HEAD_DIM : Q + (kind - 1) * KV + a.head * HEAD_DIM;
         make_head(s, s.qkv + raw,
                   kind == 0   ? w + AT_Q_NORM
                   : kind == 1 ? w + AT_K_NORM
