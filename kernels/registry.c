@@ -23,11 +23,13 @@ extern char **environ;
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
 extern const struct kernel kernel_rmsnorm, kernel_add_rmsnorm, kernel_swiglu, kernel_rope,
-    kernel_rope_kv_append, kernel_stream, kernel_embed, kernel_norm_wide;
+    kernel_rope_kv_append, kernel_stream, kernel_embed, kernel_norm_wide, kernel_gemv,
+    kernel_gemv_residual, kernel_gemv_norm, kernel_gemv_norm_swiglu;
 
-static const struct kernel *const ours[] = {&kernel_rmsnorm, &kernel_add_rmsnorm,    &kernel_swiglu,
-                                            &kernel_rope,    &kernel_rope_kv_append, &kernel_stream,
-                                            &kernel_embed,   &kernel_norm_wide};
+static const struct kernel *const ours[] = {
+    &kernel_rmsnorm,        &kernel_add_rmsnorm,   &kernel_swiglu,    &kernel_rope,
+    &kernel_rope_kv_append, &kernel_stream,        &kernel_embed,     &kernel_norm_wide,
+    &kernel_gemv,           &kernel_gemv_residual, &kernel_gemv_norm, &kernel_gemv_norm_swiglu};
 
 enum { MAX_KERNELS = 64 };
 static const struct kernel *kernels[MAX_KERNELS];
