@@ -22,13 +22,31 @@ extern char **environ;
 #endif
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
-extern const struct kernel kernel_rmsnorm, kernel_add_rmsnorm, kernel_swiglu, kernel_rope,
-    kernel_rope_kv_append, kernel_stream, kernel_embed, kernel_norm_wide, kernel_sample,
-    kernel_decode_step;
+#define KERNEL_LIST(X)                                                                             \
+    X(rmsnorm)                                                                                     \
+    X(add_rmsnorm)                                                                                 \
+    X(swiglu)                                                                                      \
+    X(rope)                                                                                        \
+    X(rope_kv_append)                                                                              \
+    X(stream)                                                                                      \
+    X(embed)                                                                                       \
+    X(norm_wide)                                                                                   \
+    X(gemv)                                                                                        \
+    X(gemv_residual)                                                                               \
+    X(gemv_norm)                                                                                   \
+    X(gemv_norm_swiglu)                                                                            \
+    X(sample)                                                                                      \
+    X(decode_step)
+
+#define X(name) extern const struct kernel kernel_##name;
+KERNEL_LIST(X)
+#undef X
 
 static const struct kernel *const ours[] = {
-    &kernel_rmsnorm, &kernel_add_rmsnorm, &kernel_swiglu,    &kernel_rope,   &kernel_rope_kv_append,
-    &kernel_stream,  &kernel_embed,       &kernel_norm_wide, &kernel_sample, &kernel_decode_step};
+#define X(name) &kernel_##name,
+    KERNEL_LIST(X)
+#undef X
+};
 
 enum { MAX_KERNELS = 64 };
 static const struct kernel *kernels[MAX_KERNELS];

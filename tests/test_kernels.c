@@ -45,6 +45,7 @@ enum {
 struct shape {
     const char *kernel, *compiled, *rest[16];
 };
+#define GEMV "outputs=1", "outputs=37", "outputs=530"
 #define ROWS "rows=1", "rows=3", "rows=37"
 static const struct shape shapes[] = {
     {"rmsnorm", "hidden=264", {ROWS}}, /* 33 vectors of 16 bytes */
@@ -96,6 +97,21 @@ static const struct shape shapes[] = {
      "hidden=136,intermediate=72,heads=4,kv_heads=2,head_dim=128,vocab=96,qk_norm=1,qkv_bias=1,"
      "o_bias=1",
      {"layers=2,capacity=33"}},
+    {"gemv", "batch=1,inputs=264,bias=0", {GEMV}},
+    {"gemv", "batch=3,inputs=1001,bias=1", {"outputs=3", "outputs=37"}}, /* no vector divides it */
+    {"gemv", "batch=1,inputs=3072,bias=1", {"outputs=1", "outputs=130"}},
+    {"gemv", "batch=16,inputs=11008,bias=0", {"outputs=5"}}, /* no shared memory holds it */
+    {"gemv_residual", "batch=1,inputs=264,bias=1", {GEMV}},
+    {"gemv_residual", "batch=5,inputs=1000,bias=0", {GEMV}},
+    {"gemv_residual", "batch=1,inputs=11008,bias=0", {"outputs=19"}},
+    {"gemv_norm", "batch=1,inputs=264,bias=1", {GEMV}},
+    {"gemv_norm", "batch=3,inputs=1001,bias=0", {"outputs=3", "outputs=37"}},
+    {"gemv_norm", "batch=1,inputs=2048,bias=0", {"outputs=1", "outputs=130"}},
+    {"gemv_norm", "batch=16,inputs=1000,bias=1", {"outputs=37"}},
+    {"gemv_norm_swiglu", "batch=1,inputs=264", {GEMV}},
+    {"gemv_norm_swiglu", "batch=3,inputs=1001", {"outputs=3", "outputs=37"}},
+    {"gemv_norm_swiglu", "batch=1,inputs=2048", {"outputs=1", "outputs=130"}},
+    {"gemv_norm_swiglu", "batch=16,inputs=1000", {"outputs=37"}},
     {"scale2", "", {"elements=1", "elements=7", "elements=1001", "elements=65536"}}, /* outside */
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };

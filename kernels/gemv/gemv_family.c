@@ -1,0 +1,180 @@
+/* gemv_family.c - what the four kernels of gemv.cuh share; see gemv.h. */
+#include <math.h>
+
+#include "kernels/gemv/gemv.h"
+#include "kernels/shapes.h"
+
+const struct size gemv_sizes[GEMV_SIZES] = {
+    [GEMV_BATCH] = {"batch", "sequences", true, 1, 1, 16},
+    [GEMV_INPUTS] = {"inputs", "width of a row of the matrix", true, 3072, 2, 32768},
+    [GEMV_BIAS] = {"bias", "1: with a bias", true, 0, 0, 1},
+    [GEMV_OUTPUTS] = {"outputs", "rows of the matrix", false, 3072, 1, 1 << 24},
+};
+const struct real gemv_reals[1] = {{"eps", "added to the mean of squares", 1e-5}};
+
+static const int block[] = {64, 128, 256, 512};
+static const int row_threads[] = {8, 16, 32, 64, 128, 256, 512};
+static const int rows[] = {1, 2, 4};
+static const int unroll[] = {1, 2, 4};
+static const int depth[] = {1, 2, 3, 4};
+static const int staging[] = {0, 1, 2, 3};
+static const int blocks_per_sm[] = {0, 1, 2, 3, 4, 8};
+const struct tunable gemv_tunables[GEMV_TUNABLES] = {
+    [GEMV_BLOCK] = {"block", "threads of a block", block, COUNT(block), 256},
+    [GEMV_ROW_THREADS] = {"row_threads", "threads that share a row", row_threads,
+                          COUNT(row_threads), 32},
+    [GEMV_ROWS] = {"rows", "outputs these threads take at once", rows, COUNT(rows), 1},
+    [GEMV_UNROLL] = {"unroll", "vectors of a row a thread loads in a stage", unroll, COUNT(unroll),
+                     4},
+    [GEMV_DEPTH] = {"depth", "stages in flight", depth, COUNT(depth), 2},
+    [GEMV_STAGING] = {"staging",
+                      "activations: 0 L1 and L2, 1 shared memory, 2 the same as floats, "
+                      "3 registers",
+                      staging, COUNT(staging), 2},
+    [GEMV_VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,
+                           COUNT(values_vector_bytes), 16},
+    [GEMV_BLOCKS_PER_SM] = {"blocks_per_sm", "0: a block a group of rows; n: a persistent grid",
+                            blocks_per_sm, COUNT(blocks_per_sm), 2},
+    [GEMV_LOAD_HINT] = {"load_hint", "of weights: 0 plain, 1 streaming, 2 not kept in L1",
+                        values_012, COUNT(values_012), 2},
+};
+
+const struct gemv_form gemv_plain = {GEMV_BATCH, GEMV_INPUTS, GEMV_OUTPUTS, false, false};
+const struct gemv_form gemv_normed = {GEMV_BATCH, GEMV_INPUTS, GEMV_OUTPUTS, true, false};
+
+struct shape { /* a point and a problem by name */
+    int64_t batch, inputs, vectors, chunks;
+    int element_bytes, vector, lines;
+    int block, row_threads, rows, unroll, depth, staging, vector_bytes, blocks_per_sm, load_hint;
+};
+
+static struct shape shape_of(const struct gemv_form *form, const struct problem *p,
+                             const struct point *t) {
+    const int *v = t->value;
+    struct shape s = {.batch = p->size[form->batch],
+                      .inputs = p->size[form->inputs],
+                      .element_bytes = (int)dtype_bytes(p->dtype),
+                      .lines = v[GEMV_ROWS] * (form->pair ? 2 : 1),
+                      .block = v[GEMV_BLOCK],
+                      .row_threads = v[GEMV_ROW_THREADS],
+                      .rows = v[GEMV_ROWS],
+                      .unroll = v[GEMV_UNROLL],
+                      .depth = v[GEMV_DEPTH],
+                      .staging = v[GEMV_STAGING],
+                      .vector_bytes = v[GEMV_VECTOR_BYTES],
+                      .blocks_per_sm = v[GEMV_BLOCKS_PER_SM],
+                      .load_hint = v[GEMV_LOAD_HINT]};
+    s.vector = s.vector_bytes / s.element_bytes;
+    if (!s.vector) return s; /* refused first of all */
+    s.vectors = s.inputs / s.vector;
+    s.chunks = (s.vectors + s.row_threads - 1) / s.row_threads;
+    return s;
+}
+
+/* What the activations take of shared memory. */
+static int64_t staged_bytes(const struct shape *s) {
+    int64_t elements = s->batch * s->inputs;
+    return s->staging == 1 ? elements * s->element_bytes : s->staging == 2 ? elements * 4 : 0;
+}
+
+/* What is declared in gemv.cuh, from above: sums of all turns, squares, scales. */
+static int64_t fixed_bytes(const struct shape *s) {
+    int64_t set =
+        (int64_t)s->lines * s->batch * s->block / (s->row_threads < 32 ? s->row_threads : 32);
+    int64_t sets = s->row_threads <= 32 ? 1 : set * 8 <= 2048 ? 16 : set * 2 <= 2048 ? 4 : 2;
+    return 4 * (sets * set + s->block / 32 * 16 + 16);
+}
+
+static bool team_legal(const struct shape *s, const char **why) {
+    if (s->row_threads > s->block) return refuse(why, "a block has fewer threads than a row");
+    if (s->row_threads > 8 && s->row_threads / 2 >= s->vectors)
+        return refuse(why, "half of a row's threads would have nothing to do");
+    if (s->chunks > 64)
+        return refuse(why, "a thread would add up over 64 vectors: the bound is for no more");
+    return true;
+}
+
+static bool stage_legal(const struct shape *s, const char **why) {
+    int64_t words = s->staging == 3 ? s->chunks : s->unroll;
+    int64_t stages = (s->chunks + words - 1) / words;
+    if (s->staging == 3 && s->unroll != 1)
+        return refuse(why, "with activations in registers a stage is a whole row");
+    if (s->staging == 3 && s->chunks * s->vector * s->batch > 48)
+        return refuse(why, "over 48 activations a thread: no registers for them");
+    if (s->unroll > s->chunks && s->unroll > 1)
+        return refuse(why, "unrolled past the end of the row");
+    if (s->lines * words * s->depth * s->vector_bytes > 256)
+        return refuse(why, "over 256 bytes in flight a thread: no registers for them");
+    if (!s->blocks_per_sm && s->depth > stages && s->depth > 1)
+        return refuse(why, "more stages in flight than a block has");
+    if (s->lines * s->batch > 32)
+        return refuse(why, "over 32 sums a thread: no registers for them");
+    return true;
+}
+
+static bool resident(const struct shape *s, const struct device_info *device, const char **why) {
+    int64_t bytes = staged_bytes(s) + fixed_bytes(s);
+    int blocks = s->blocks_per_sm ? s->blocks_per_sm : 1;
+    if (bytes > device->shared_per_block)
+        return refuse(why, "a block has no shared memory for the activations");
+    if (device->shared_per_sm && blocks * (bytes + 1024) > device->shared_per_sm && blocks > 1)
+        return refuse(why, "a multiprocessor has no shared memory for so many blocks");
+    if (!grid_fits(s->block, s->blocks_per_sm, device))
+        return refuse(why, "more threads than a multiprocessor holds");
+    return true;
+}
+
+/* Points that differ little from others, or never win. */
+static bool kept(const struct shape *s, const char **why) {
+    if (s->vector_bytes < 16 &&
+        (s->rows > 1 || s->load_hint || s->blocks_per_sm || s->block != 128 || s->depth > 2))
+        return refuse(why, "narrow vectors are kept in their plain form only");
+    if (s->blocks_per_sm && s->block * s->blocks_per_sm < 256)
+        return refuse(why, "too few threads a multiprocessor to keep the memory busy");
+    return true;
+}
+
+bool gemv_legal(const struct gemv_form *form, const struct problem *p, const struct point *t,
+                const struct device_info *device, const char **why) {
+    struct shape s = shape_of(form, p, t);
+    if (!s.vector) return refuse(why, "a vector is shorter than an element");
+    if (s.inputs % s.vector) return refuse(why, "inputs is no multiple of the vector");
+    if (form->norm && s.staging == 1) return refuse(why, "what is normed is staged as floats");
+    if (p->dtype == DTYPE_F32 && s.staging == 1)
+        return refuse(why, "fp32 is staged as floats either way");
+    return team_legal(&s, why) && stage_legal(&s, why) && kept(&s, why) &&
+           resident(&s, device, why);
+}
+
+struct plan gemv_plan(const struct gemv_form *form, const char *entry, const struct problem *p,
+                      const struct point *t, const struct device_info *device) {
+    struct shape s = shape_of(form, p, t);
+    int64_t height = s.block / s.row_threads * s.rows;
+    int64_t groups = (p->size[form->outputs] + height - 1) / height;
+    return (struct plan){.stages = 1,
+                         .stage = {{.entry = entry,
+                                    .grid = {grid_blocks(groups, s.blocks_per_sm, device), 1, 1},
+                                    .block = {(unsigned)s.block, 1, 1},
+                                    .shared_bytes = (unsigned)staged_bytes(&s)}}};
+}
+
+struct gemv_dot gemv_dot(const struct problem *p, int64_t inputs, enum dtype x_dtype, const void *x,
+                         int64_t x_row, const void *weight, int64_t weight_row, const void *norm) {
+    struct gemv_dot dot = {0, 0};
+    for (int64_t k = 0; k < inputs; k++) {
+        double term = dtype_load(x_dtype, x, x_row * inputs + k) *
+                      dtype_load(p->dtype, weight, weight_row * inputs + k);
+        if (norm) term *= dtype_load(p->dtype, norm, k);
+        dot.sum += term, dot.magnitude += fabs(term);
+    }
+    return dot;
+}
+
+double gemv_scale(const void *x, int64_t row, int64_t inputs, double eps) {
+    double sum = 0;
+    for (int64_t k = 0; k < inputs; k++) {
+        double v = dtype_load(DTYPE_F32, x, row * inputs + k);
+        sum += v * v;
+    }
+    return 1 / sqrt(sum / (double)inputs + (double)(float)eps);
+}
