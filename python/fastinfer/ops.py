@@ -16,14 +16,17 @@ from . import library
 
 __all__ = ["add_rmsnorm", "rmsnorm", "rope", "rope_angles", "swiglu"]
 
-_NAMES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
+DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _ALIGNMENT = 16  # bytes: FASTINFER_ALIGNMENT
 _kernels = {}
 _stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 
 
-def _current_stream(device):
+_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+
+
+def current_stream(device):
     if device.type != "cuda":
         return 0
     if _stream is not None:
@@ -37,7 +40,7 @@ def _kernel(name, tensor, *sizes):
     kernel = _kernels.get(key)
     if kernel is None:
         names, fixed = _COMPILED[name]
-        kernel = library.Kernel(str(tensor.device), name, _NAMES[tensor.dtype],
+        kernel = library.Kernel(str(tensor.device), name, DTYPES[tensor.dtype],
                                 dict(zip(names, sizes)), fixed)
         kernel = _kernels.setdefault(key, kernel)
     return kernel
@@ -53,9 +56,9 @@ _COMPILED = {
 }
 
 
-def _traced(*tensors):
+def traced(*tensors):
     """Whether a call must go through the dispatcher."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _modes():
         return True
     for tensor in tensors:
         if type(tensor) not in _PLAIN and isinstance(tensor, torch.Tensor):
@@ -74,7 +77,7 @@ def _check(op, reference, tensors, direct=True):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError("%s: %s is a %s; a tensor was expected"
                             % (op, name, type(tensor).__name__))
-    if first.dtype not in _NAMES:
+    if first.dtype not in DTYPES:
         raise TypeError("%s: %s is %s; torch.float16, torch.bfloat16 or torch.float32 was expected"
                         % (op, reference, first.dtype))
     if first.device.type not in ("cpu", "cuda"):
@@ -122,7 +125,7 @@ def _written(tensor):
 # --- what the operators are made of -------------------------------------------------------------
 
 
-def _usable(tensor):
+def aligned(tensor):
     """The tensor, or a dense and aligned copy."""
     if tensor.is_contiguous() and tensor.data_ptr() % _ALIGNMENT == 0:
         return tensor
@@ -131,7 +134,7 @@ def _usable(tensor):
 
 def _in_place(function, *tensors):
     """Runs function on usable forms of tensors that it writes, and brings home what was copied."""
-    forms = [_usable(tensor) for tensor in tensors]
+    forms = [aligned(tensor) for tensor in tensors]
     result = function(*forms)
     for tensor, form in zip(tensors, forms):
         if form is not tensor:
@@ -159,7 +162,7 @@ def _rmsnorm(x, weight, eps, out):
     if x.numel():
         _kernel("rmsnorm", x, hidden).launch((out.data_ptr(), x.data_ptr(), weight.data_ptr()),
                                              (x.numel() // hidden,), (eps,),
-                                             _current_stream(x.device))
+                                             current_stream(x.device))
     return out
 
 
@@ -170,7 +173,7 @@ def rmsnorm(x, weight, eps=1e-6, *, out=None):
     where that is given.
     """
     if out is None:
-        if _traced(x, weight):
+        if traced(x, weight):
             return torch.ops.fastinfer.rmsnorm(x, weight, eps)
         _check_norm("rmsnorm", {"x": x, "weight": weight})
         return _rmsnorm(x, weight, eps, torch.empty_like(x))
@@ -185,7 +188,7 @@ def rmsnorm(x, weight, eps=1e-6, *, out=None):
                          schema="(Tensor x, Tensor weight, float eps) -> Tensor")
 def _rmsnorm_op(x, weight, eps):
     _check_norm("rmsnorm", {"x": x, "weight": weight}, direct=False)
-    return _rmsnorm(_usable(x), _usable(weight), eps, _empty(x))
+    return _rmsnorm(aligned(x), aligned(weight), eps, _empty(x))
 
 
 @_rmsnorm_op.register_fake
@@ -205,7 +208,7 @@ def _add_rmsnorm(x, residual, weight, eps, out):
     if x.numel():
         _kernel("add_rmsnorm", x, hidden).launch(
             (out.data_ptr(), residual.data_ptr(), x.data_ptr(), weight.data_ptr()),
-            (x.numel() // hidden,), (eps,), _current_stream(x.device))
+            (x.numel() // hidden,), (eps,), current_stream(x.device))
     return out
 
 
@@ -214,7 +217,7 @@ def add_rmsnorm(x, residual, weight, eps=1e-6):
 
     x, residual: (..., hidden); weight: (hidden); eps: in the units of x squared. Returns y, like x.
     """
-    if _traced(x, residual, weight):
+    if traced(x, residual, weight):
         return torch.ops.fastinfer.add_rmsnorm_(x, residual, weight, eps)
     _check_norm("add_rmsnorm", {"x": x, "residual": residual, "weight": weight})
     if x.data_ptr() == residual.data_ptr() and x.numel():
@@ -229,7 +232,7 @@ def add_rmsnorm(x, residual, weight, eps=1e-6):
     schema="(Tensor x, Tensor(a!) residual, Tensor weight, float eps) -> Tensor")
 def _add_rmsnorm_op(x, residual, weight, eps):
     _check_norm("add_rmsnorm", {"x": x, "residual": residual, "weight": weight}, direct=False)
-    return _in_place(lambda r: _add_rmsnorm(_usable(x), r, _usable(weight), eps, _empty(x)),
+    return _in_place(lambda r: _add_rmsnorm(aligned(x), r, aligned(weight), eps, _empty(x)),
                      residual)
 
 
@@ -266,7 +269,7 @@ def _swiglu(gate, up, out):
     if out.numel():
         _kernel("swiglu", gate, width, int(up is None)).launch(
             (out.data_ptr(), gate.data_ptr(), 0 if up is None else up.data_ptr()),
-            (out.numel() // width,), (), _current_stream(gate.device))
+            (out.numel() // width,), (), current_stream(gate.device))
     return out
 
 
@@ -276,7 +279,7 @@ def swiglu(gate, up=None, *, out=None):
     gate, up: (..., width); or gate alone, (..., 2 width), with gate's half first in each row.
     Returns y, (..., width), or `out` where that is given.
     """
-    if out is None and _traced(gate, up):
+    if out is None and traced(gate, up):
         return torch.ops.fastinfer.swiglu(gate, up)
     tensors = {"gate": gate}
     if up is not None:
@@ -296,7 +299,7 @@ def swiglu(gate, up=None, *, out=None):
 def _swiglu_op(gate, up):
     tensors = {"gate": gate} if up is None else {"gate": gate, "up": up}
     shape = _check_swiglu(tensors, direct=False)
-    return _swiglu(_usable(gate), None if up is None else _usable(up),
+    return _swiglu(aligned(gate), None if up is None else aligned(up),
                    torch.empty(shape, dtype=gate.dtype, device=gate.device))
 
 
@@ -304,6 +307,38 @@ def _swiglu_op(gate, up):
 def _(gate, up):
     width = gate.shape[-1] if up is not None else gate.shape[-1] // 2
     return gate.new_empty(tuple(gate.shape[:-1]) + (width,))
+
+
+# --- for forwards that have looked at their tensors already -------------------------------------
+
+
+def fast_rmsnorm(x, weight, eps):
+    if traced(x, weight):
+        return torch.ops.fastinfer.rmsnorm(x, weight, eps)
+    x = aligned(x)
+    return _rmsnorm(x, weight, eps, torch.empty_like(x))
+
+
+def fast_add_rmsnorm(x, residual, weight, eps):
+    """x and residual are dense."""
+    if traced(x, residual, weight) or (x.data_ptr() | residual.data_ptr()) % _ALIGNMENT:
+        return torch.ops.fastinfer.add_rmsnorm_(x, residual, weight, eps)
+    return _add_rmsnorm(x, residual, weight, eps, torch.empty_like(x))
+
+
+def fast_swiglu(gate, up):
+    if traced(gate, up):
+        return torch.ops.fastinfer.swiglu(gate, up)
+    gate = aligned(gate)
+    if up is None:
+        return _swiglu(gate, None, gate.new_empty(gate.shape[:-1] + (gate.shape[-1] // 2,)))
+    return _swiglu(gate, aligned(up), torch.empty_like(gate))
+
+
+def prepare(name, like, *sizes):
+    """Compiles and loads what one row takes; FastInferError where it cannot run."""
+    kernel = _kernel(name, like, *sizes)
+    return kernel.prepare([1] * kernel.sizes._length_)[0]
 
 
 # --- rope ---------------------------------------------------------------------------------------
@@ -357,7 +392,7 @@ def rope(q, k, cos, sin, *, adjacent=False):
     Element i of a head is turned with i + head_dim / 2 (transformers), or, where adjacent, element
     2i with 2i + 1.
     """
-    traced = _traced(q, k, cos, sin)
+    traced = traced(q, k, cos, sin)
     if not traced:
         _check("rope", "q", {"q": q, "k": k})
     _check_rope(q, k, cos, sin)
@@ -376,7 +411,7 @@ def rope_by_angles(q, k, table, row, adjacent):
     if q.numel() or k.numel():
         kernel = _kernel("rope", q, q.shape[-2], k.shape[-2], q.shape[-1], int(adjacent))
         kernel.launch((q.data_ptr(), k.data_ptr(), row.data_ptr(), 0, table.data_ptr()),
-                      (row.shape[0], table.shape[0]), (), _current_stream(q.device))
+                      (row.shape[0], table.shape[0]), (), current_stream(q.device))
 
 
 @torch.library.custom_op(
@@ -384,7 +419,7 @@ def rope_by_angles(q, k, table, row, adjacent):
     schema="(Tensor(a!) q, Tensor(b!) k, Tensor table, Tensor row, bool adjacent) -> ()")
 def _rope_op(q, k, table, row, adjacent):
     _check("rope", "q", {"q": q, "k": k}, direct=False)
-    table, row = _usable(table), _usable(row)
+    table, row = aligned(table), aligned(row)
     _in_place(lambda a, b: rope_by_angles(a, b, table, row, adjacent), q, k)
 
 
