@@ -123,48 +123,82 @@ static int keep_largest(struct sampler *s) {
     return kept;
 }
 
-/* A token of the kept, by its share of their probability; those under min-p get none. */
+static double weight_of(struct choice choice, float max) { return exp((double)choice.logit - max); }
+
+/* Min-p: those under it go, and those without any probability; returns how many are left. */
+static int drop_unlikely(const struct sampler *s, struct choice *kept, int count) {
+    float max = -INFINITY;
+    int left = 0;
+    for (int i = 0; i < count; i++)
+        if (kept[i].logit > max) max = kept[i].logit;
+    for (int i = 0; i < count; i++) {
+        double weight = weight_of(kept[i], max);
+        if (weight > 0 && weight >= s->options.min_p) kept[left++] = kept[i];
+    }
+    return left;
+}
+
+/* One of the kept, by its share of their probability. */
 static int32_t draw(struct sampler *s, const struct choice *kept, int count) {
     float max = -INFINITY;
     double total = 0, sum = 0;
-    int32_t last = -1;
     for (int i = 0; i < count; i++)
         if (kept[i].logit > max) max = kept[i].logit;
-    for (int pass = 0; pass < 2; pass++) {
-        double goal = pass ? total * (double)(random_next(&s->state) >> 11) * 0x1p-53 : 0;
-        for (int i = 0; i < count; i++) {
-            double weight = exp((double)kept[i].logit - max);
-            if (weight == 0 || weight < s->options.min_p) continue;
-            if (!pass)
-                total += weight;
-            else if ((sum += weight) > goal)
-                return kept[i].id;
-            last = kept[i].id;
-        }
+    for (int i = 0; i < count; i++) total += weight_of(kept[i], max);
+    double goal = total * (double)(random_next(&s->state) >> 11) * 0x1p-53;
+    for (int i = 0; i < count; i++)
+        if ((sum += weight_of(kept[i], max)) > goal) return kept[i].id;
+    return kept[count - 1].id; /* rounding put the goal at the very end */
+}
+
+/* Temperature; a finite logit stays finite. */
+static void scale(struct sampler *s) {
+    float most = 3.402823466e38f, temperature = s->options.temperature;
+    for (int i = 0; i < s->count && temperature != 1; i++) {
+        float *logit = &s->choices[i].logit, scaled = *logit / temperature;
+        if (*logit > -INFINITY) *logit = scaled > most ? most : scaled < -most ? -most : scaled;
     }
-    return last; /* rounding put the goal at the very end */
+}
+
+/* All steps but the draw: *kept are the ids that may be drawn, greedy's one. */
+static enum status narrow(struct sampler *s, const float *logits, const int32_t *previous,
+                          size_t previous_count, const struct choice **kept, int *count) {
+    const struct sample_options *o = &s->options;
+    TRY(take_logits(s, logits));
+    penalize(s, previous, previous_count);
+    *kept = s->choices, *count = s->count;
+    if (o->temperature == 0) {
+        for (int i = 1; i < s->count; i++)
+            if (larger(s->choices[i], s->choices[0])) s->choices[0] = s->choices[i];
+        *count = 1;
+        return STATUS_OK;
+    }
+    scale(s);
+    struct choice *left = s->choices;
+    if (o->top_k || o->top_p < 1) {
+        left = s->kept;
+        *count = keep_largest(s);
+    }
+    *kept = left, *count = drop_unlikely(s, left, *count);
+    return STATUS_OK;
 }
 
 enum status sampler_next(struct sampler *sampler, const float *logits, const int32_t *previous,
                          size_t previous_count, int32_t *token) {
-    struct sampler *s = sampler;
-    const struct sample_options *o = &s->options;
-    TRY(take_logits(s, logits));
-    penalize(s, previous, previous_count);
-    if (o->temperature == 0) {
-        struct choice best = s->choices[0];
-        for (int i = 1; i < s->count; i++)
-            if (larger(s->choices[i], best)) best = s->choices[i];
-        *token = best.id;
-        return STATUS_OK;
-    }
-    for (int i = 0; i < s->count && o->temperature != 1; i++) {
-        float scaled = s->choices[i].logit / o->temperature;
-        s->choices[i].logit = scaled > 3.402823466e38f ? 3.402823466e38f : scaled;
-    }
-    if (o->top_k || o->top_p < 1)
-        *token = draw(s, s->kept, keep_largest(s));
-    else
-        *token = draw(s, s->choices, s->count);
+    const struct choice *kept;
+    int count;
+    TRY(narrow(sampler, logits, previous, previous_count, &kept, &count));
+    *token = sampler->options.temperature == 0 ? kept[0].id : draw(sampler, kept, count);
+    return STATUS_OK;
+}
+
+enum status sampler_survivors(struct sampler *sampler, const float *logits, const int32_t *previous,
+                              size_t previous_count, int32_t *id, double *weight, int *count) {
+    const struct choice *kept;
+    float max = -INFINITY;
+    TRY(narrow(sampler, logits, previous, previous_count, &kept, count));
+    for (int i = 0; i < *count; i++)
+        if (kept[i].logit > max) max = kept[i].logit;
+    for (int i = 0; i < *count; i++) id[i] = kept[i].id, weight[i] = weight_of(kept[i], max);
     return STATUS_OK;
 }

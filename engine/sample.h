@@ -4,7 +4,8 @@
  * temperature, top-k, top-p, min-p, then a draw. Logits are kept in fp32, sums of probabilities in
  * fp64. Among equal logits the lower id counts as the larger: greedy takes it, and top-p keeps it
  * first; top-k keeps all that equal its smallest, as transformers does. The same options, seed and
- * logits give the same tokens.
+ * logits give the same tokens. kernels/sample does the same on a device, without the penalty and
+ * with a draw of its own.
  */
 #ifndef FASTINFER_SAMPLE_H
 #define FASTINFER_SAMPLE_H
@@ -36,5 +37,11 @@ void sampler_close(struct sampler *sampler);
  * nothing but -inf are STATUS_INCORRECT. */
 enum status sampler_next(struct sampler *sampler, const float *logits, const int32_t *previous,
                          size_t previous_count, int32_t *token);
+
+/* What sampler_next() would draw from: the ids left by all steps, each with its weight (probability
+ * up to a common factor, the largest has 1). id and weight: room for as many as there are logits.
+ * Draws nothing. */
+enum status sampler_survivors(struct sampler *sampler, const float *logits, const int32_t *previous,
+                              size_t previous_count, int32_t *id, double *weight, int *count);
 
 #endif

@@ -185,11 +185,13 @@ DEVICE sample_key goal_of(const row &r, sample_key total) {
     return (sample_key)ceil((double)r.set.top_p * (double)total);
 }
 
-// An id in the draw; 0 for one that min-p removes or that is too far below to win: the largest
-// takes part, its key is at least -log(-log(2^-33)) > -3.2, and none is over 22.9 above its logit.
+// An id in the draw; 0 for one that min-p removes or that cannot win: the largest takes part, with
+// a key of at least -log(-log(2^-33)) > -3.14, so that e < exp(below + 3.14), and v <= e.
 DEVICE sample_key drawn(const row &r, float below, int id) {
-    if (below < -27.0f || expf(below) < r.set.min_p) return 0;
-    return sample_key_of(below - logf(sample_exponential(sample_bits(r.stream, id))), id);
+    const float weight = expf(below);
+    const unsigned h = sample_bits(r.stream, id);
+    if (weight < r.set.min_p || (float)h * 0x1p-32f > 23.2f * weight) return 0;
+    return sample_key_of(below - logf(sample_exponential(h)), id);
 }
 
 DEVICE void find_largest(const row &r, room &m) {
@@ -274,6 +276,7 @@ DEVICE void gather(const row &r, room &m) {
 
 // f(key) for each of the list's keys; all threads come back from it together.
 template <class Function> DEVICE void each_listed(const row &r, int count, room &m, Function f) {
+#pragma unroll 1
     for (int i = threadIdx.x; i < count; i += BLOCK)
         f(count <= BUCKETS ? (sample_key)m.high[i] << 32 | m.low[i] : shared_key(r, LIST_AT + i));
     __syncthreads();
