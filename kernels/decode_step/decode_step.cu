@@ -121,8 +121,10 @@ DEVICE run_of attention_run(const step &s, int window, int unit) {
 
 // --- copying -------------------------------------------------------------------------------------
 
+// All lanes see the room before any fills it: one that looked two phases late would wait for ever.
 DEVICE void wait_for_room(ring &r) {
     if (r.turn) ptx_barrier_wait(&r.empty[r.stage], (r.turn - 1) & 1);
+    __syncwarp();
 }
 
 // Row i of unit u of a matrix: 8 in a row, or, of gate and up, 4 and 4.
@@ -139,7 +141,6 @@ DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
             unsigned bytes = (unsigned)min(COLUMNS, K - c) * 2;
             wait_for_room(r);
             if (lane == 0) ptx_barrier_expect(&r.full[r.stage], ROWS * bytes);
-            __syncwarp();
             if (lane < ROWS)
                 ptx_bulk_load(tile_of(r) + lane * STRIDE, w + row_of<PAIRED>(u, lane) * K + c,
                               bytes, &r.full[r.stage]);
@@ -164,7 +165,6 @@ DEVICE void copy_cache(const step &s, ring &r, long long layer) {
                 ptx_bulk_load(tile_of(r) + POSITIONS * HEAD_DIM * 2, s.cache_v + at, bytes,
                               &r.full[r.stage]);
             }
-            __syncwarp(); // a lane two phases behind would wait for ever
             next(r);
         }
     }
