@@ -402,11 +402,12 @@ static enum status judge_on_host(struct subject *s, struct verdict *verdict) {
     return verify_host(s, allowance, verdict);
 }
 
-/* A value just beyond any bound of element `index`, or with `index` an end of the array NaN. */
+/* A value just beyond any bound of element `index`, terms that cancel to a 16th of their sum of
+ * absolute values included, or with `index` an end of the array NaN. */
 static void spoil(const struct subject *s, int argument, void *array, int64_t index, int64_t n) {
     enum dtype dtype = argument_dtype(&s->kernel->arguments[argument], &s->problem);
     double value = dtype_load(dtype, array, index);
-    double beyond = 4 * dtype_roundoff(dtype) + 4 * s->kernel->bound.c * 0x1p-24;
+    double beyond = 4 * dtype_roundoff(dtype) + 64 * s->kernel->bound.c * 0x1p-24;
     if (dtype == DTYPE_U8)
         ((uint8_t *)array)[index] ^= 1;
     else if (dtype == DTYPE_I32)

@@ -23,7 +23,7 @@ struct sink {
     }
 };
 
-ENTRY_BOUNDS(gemv, BLOCK)
+ENTRY_BOUNDS(gemv, GEMV_BOUNDS)
 (element *y, const element *x, const element *weight, const element *bias, long long outputs) {
     typedef gemv_run<gemv_point, sink> run;
     run::run({weight, 0, (int)outputs}, {x, 0, 0}, 0.0f, {y, bias, outputs});

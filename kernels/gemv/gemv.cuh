@@ -4,8 +4,8 @@
 // The weights are the traffic: they are streamed once, past L1, through registers, AHEAD stages in
 // flight a thread, the first ones asked for before the activations are looked at. TEAM threads of a
 // block have a row (lanes of a warp, or whole warps); a team takes ROWS rows at once, STEP words of
-// each a stage. The activations come from SOURCE: 0 memory (L1, L2), 1 shared memory, as elements,
-// 2 shared memory, as floats, 3 registers, as floats, in which a stage is a whole row.
+// each a stage. The activations come from SOURCE: 0 shared memory, as elements, 1 shared memory, as
+// floats, 2 memory (L1, L2), 3 registers, as floats: a stage is then a whole row.
 //
 // With NORM x is fp32 and stands for rmsnorm(x, norm). The scale 1 / rms is the same for a whole
 // row and is left to the end; what is staged is x norm. With PAIR a team takes row r and row r +
@@ -17,6 +17,8 @@
 #define KERNELS_GEMV_CUH
 
 #include "kernels/tile.cuh"
+
+enum { GEMV_ELEMENTS, GEMV_FLOATS, GEMV_L2, GEMV_REGISTERS }; // where activations are
 
 // N floats from p, aligned to as many of them as a 16-byte load takes.
 DEVICE void gemv_floats(const float *p, float *f, int_tag<1>) { f[0] = *p; }
@@ -74,18 +76,18 @@ template <class POINT, class SINK> struct gemv_run {
         AHEAD_ = POINT::AHEAD_,
         SOURCE = POINT::SOURCE_,
         NORM_ = POINT::NORM_,
-        V = POINT::BYTES_ / E::BYTES,                // elements of a word
-        WORDS_ = POINT::INPUTS_ / V,                 // of a row
-        CHUNKS_ = (WORDS_ + TEAM - 1) / TEAM,        // words a thread has of a row
-        STEP = SOURCE == 3 ? CHUNKS_ : POINT::STEP_, // words a stage has of a row
-        STEPS = (CHUNKS_ + STEP - 1) / STEP,         // stages of a row
-        RAGGED_ = WORDS_ % (TEAM * STEP) != 0,       // the last stage is not all threads'
-        LINES = POINT::PAIR_ ? 2 * ROWS_ : ROWS_,    // rows of the matrix at once
-        TEAMS = THREADS_ / TEAM,                     // of a block
-        HEIGHT = TEAMS * ROWS_,                      // rows a block takes at once
-        LANES_ = TEAM < 32 ? TEAM : 32,              // a team's, in a warp
-        WARPS = TEAM < 32 ? 1 : TEAM / 32,           // a team's
-        SUMS = LINES * B,                            // a team's
+        V = POINT::BYTES_ / E::BYTES,                             // elements of a word
+        WORDS_ = POINT::INPUTS_ / V,                              // of a row
+        CHUNKS_ = (WORDS_ + TEAM - 1) / TEAM,                     // words a thread has of a row
+        STEP = SOURCE == GEMV_REGISTERS ? CHUNKS_ : POINT::STEP_, // words a stage has of a row
+        STEPS = (CHUNKS_ + STEP - 1) / STEP,                      // stages of a row
+        RAGGED_ = WORDS_ % (TEAM * STEP) != 0,    // the last stage is not all threads'
+        LINES = POINT::PAIR_ ? 2 * ROWS_ : ROWS_, // rows of the matrix at once
+        TEAMS = THREADS_ / TEAM,                  // of a block
+        HEIGHT = TEAMS * ROWS_,                   // rows a block takes at once
+        LANES_ = TEAM < 32 ? TEAM : 32,           // a team's, in a warp
+        WARPS = TEAM < 32 ? 1 : TEAM / 32,        // a team's
+        SUMS = LINES * B,                         // a team's
         FOLD = SUMS <= 1    ? 1
                : SUMS <= 2  ? 2
                : SUMS <= 4  ? 4
@@ -101,7 +103,7 @@ template <class POINT, class SINK> struct gemv_run {
                                   : 1,
         PLANE = V < 4 ? V : 4, // floats of a 16-byte load of staged activations
         PLANES = V / PLANE,
-        STAGED = SOURCE == 1 || SOURCE == 2, // in shared memory
+        STAGED = SOURCE == GEMV_ELEMENTS || SOURCE == GEMV_FLOATS, // in shared memory
     };
 
     struct weights {
@@ -148,9 +150,9 @@ template <class POINT, class SINK> struct gemv_run {
     }
 
     DEVICE void staged_word(const activations &x, int b, int n, float *f) {
-        if (SOURCE == 0) read(x, b, n, f);
-        if (SOURCE == 1) unpack<E>(((const word *)x.staged)[b * WORDS_ + n], f);
-        if (SOURCE == 2) {
+        if (SOURCE == GEMV_L2) read(x, b, n, f);
+        if (SOURCE == GEMV_ELEMENTS) unpack<E>(((const word *)x.staged)[b * WORDS_ + n], f);
+        if (SOURCE == GEMV_FLOATS) {
 #pragma unroll
             for (int p = 0; p < PLANES; p++)
                 gemv_floats(plane(x.staged, b, p, n), f + p * PLANE, int_tag<PLANE>());
@@ -160,30 +162,31 @@ template <class POINT, class SINK> struct gemv_run {
     // Has word n of sequence b in shared memory, or in `keep`; returns the sum of its squares.
     DEVICE float stage_word(const activations &x, int b, int n, float *keep) {
         float f[V], g[V], sum = 0.0f;
-        if (SOURCE == 1) {
+        if (SOURCE == GEMV_ELEMENTS) {
             ((word *)x.staged)[b * WORDS_ + n] = ((const word *)x.x)[b * WORDS_ + n];
             return 0.0f;
         }
         read(x, b, n, f);
         if (NORM_) {
-            if (SOURCE) read_norm(x, n, g);
+            if (SOURCE != GEMV_L2) read_norm(x, n, g);
 #pragma unroll
             for (int k = 0; k < V; k++) {
                 sum += f[k] * f[k];
-                if (SOURCE) f[k] *= g[k];
+                if (SOURCE != GEMV_L2) f[k] *= g[k];
             }
         }
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            if (SOURCE == 2) plane(x.staged, b, k / PLANE, n)[k % PLANE] = f[k];
-            if (SOURCE == 3) keep[k] = f[k];
+            if (SOURCE == GEMV_FLOATS) plane(x.staged, b, k / PLANE, n)[k % PLANE] = f[k];
+            if (SOURCE == GEMV_REGISTERS) keep[k] = f[k];
         }
         return sum;
     }
 
     // All of the activations to where they are wanted, and 1 / rms of each sequence.
-    DEVICE void stage(const activations &x, float (&keep)[B][SOURCE == 3 ? CHUNKS_ * V : 1],
-                      float eps, float *scale) {
+    DEVICE void stage(const activations &x,
+                      float (&keep)[B][SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1], float eps,
+                      float *scale) {
         enum {
             SQUARES = POINT::BATCH_ <= 1   ? 1
                       : POINT::BATCH_ <= 2 ? 2
@@ -198,14 +201,16 @@ template <class POINT, class SINK> struct gemv_run {
         for (int b = 0; b < SQUARES; b++) squares[b] = 0.0f;
 #pragma unroll
         for (int b = 0; b < B; b++) {
-            if (SOURCE == 3) {
+            if (SOURCE == GEMV_REGISTERS) {
 #pragma unroll
                 for (int i = 0; i < CHUNKS_; i++) {
                     const int n = threadIdx.x % TEAM + i * TEAM;
 #pragma unroll
-                    for (int k = 0; k < V; k++) keep[b][SOURCE == 3 ? i * V + k : 0] = 0.0f;
+                    for (int k = 0; k < V; k++)
+                        keep[b][SOURCE == GEMV_REGISTERS ? i * V + k : 0] = 0.0f;
                     if (!RAGGED_ || n < WORDS_)
-                        squares[b] += stage_word(x, b, n, keep[b] + (SOURCE == 3 ? i * V : 0));
+                        squares[b] +=
+                            stage_word(x, b, n, keep[b] + (SOURCE == GEMV_REGISTERS ? i * V : 0));
                 }
             } else if (STAGED || NORM_) {
                 for (int n = threadIdx.x; n < WORDS_; n += THREADS_)
@@ -213,9 +218,9 @@ template <class POINT, class SINK> struct gemv_run {
             }
         }
         if (NORM_) {
-            // With SOURCE 3 every team has added up the same row.
-            const int parts = SOURCE == 3 ? (int)WARPS : (int)PARTS;
-            const float copies = SOURCE == 3 ? 32 / LANES_ : 1;
+            // With GEMV_REGISTERS every team has added up the same row.
+            const int parts = SOURCE == GEMV_REGISTERS ? (int)WARPS : (int)PARTS;
+            const float copies = SOURCE == GEMV_REGISTERS ? 32 / LANES_ : 1;
             gemv_fold<SQUARES, 16>::run(squares);
             if (threadIdx.x % (32 / SQUARES) == 0)
                 part[threadIdx.x / 32][threadIdx.x % 32 / (32 / SQUARES)] = squares[0];
@@ -231,7 +236,7 @@ template <class POINT, class SINK> struct gemv_run {
 
     // Adds a stage's products; n is the first word's place in its row.
     DEVICE void multiply(const word (&w)[LINES][STEP], const activations &x,
-                         const float (&keep)[B][SOURCE == 3 ? CHUNKS_ * V : 1], int n,
+                         const float (&keep)[B][SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1], int n,
                          float (&sum)[LINES][B]) {
 #pragma unroll
         for (int i = 0; i < STEP; i++) {
@@ -240,7 +245,7 @@ template <class POINT, class SINK> struct gemv_run {
             float f[LINES][V];
 #pragma unroll
             for (int l = 0; l < LINES; l++) unpack<E>(w[l][i], f[l]);
-            if (NORM_ && SOURCE == 0) {
+            if (NORM_ && SOURCE == GEMV_L2) {
                 float g[V];
                 read_norm(x, at, g);
 #pragma unroll
@@ -258,7 +263,9 @@ template <class POINT, class SINK> struct gemv_run {
 #pragma unroll
                     for (int k = 0; k < V; k++)
                         word_sum +=
-                            f[l][k] * (SOURCE == 3 ? keep[b][SOURCE == 3 ? i * V + k : 0] : g[k]);
+                            f[l][k] * (SOURCE == GEMV_REGISTERS
+                                           ? keep[b][SOURCE == GEMV_REGISTERS ? i * V + k : 0]
+                                           : g[k]);
                     sum[l][b] += word_sum;
                 }
             }
@@ -317,7 +324,7 @@ template <class POINT, class SINK> struct gemv_run {
         const int turns = first < m.outputs ? (m.outputs - first + stride - 1) / stride : 0;
         const int stages = turns * STEPS;
         word w[AHEAD_][LINES][STEP];
-        float keep[B][SOURCE == 3 ? CHUNKS_ * V : 1], sum[LINES][B];
+        float keep[B][SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1], sum[LINES][B];
 
         // What is fetched next, and what is used next: stage, place in the row, row.
         int coming = 0, coming_step = 0, coming_row = first + team * ROWS_;
@@ -412,6 +419,9 @@ DEVICE void gemv_check_scale(const float *x, float eps, double *scale) {
     }
     __syncthreads();
 }
+
+// For ENTRY_BOUNDS: threads, and the blocks that have to be resident together.
+#define GEMV_BOUNDS BLOCK, (BLOCKS_PER_SM ? BLOCKS_PER_SM : 1)
 
 // The macros of a point and a problem as what gemv_run takes.
 #define GEMV_POINT(norm, pair)                                                                     \

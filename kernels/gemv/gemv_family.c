@@ -17,7 +17,8 @@ static const int row_threads[] = {8, 16, 32, 64, 128, 256, 512};
 static const int rows[] = {1, 2, 4};
 static const int unroll[] = {1, 2, 4};
 static const int depth[] = {1, 2, 3, 4};
-static const int staging[] = {0, 1, 2, 3};
+enum { SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS };
+static const int staging[] = {SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS};
 static const int blocks_per_sm[] = {0, 1, 2, 3, 4, 8};
 const struct tunable gemv_tunables[GEMV_TUNABLES] = {
     [GEMV_BLOCK] = {"block", "threads of a block", block, COUNT(block), 256},
@@ -28,9 +29,9 @@ const struct tunable gemv_tunables[GEMV_TUNABLES] = {
                      4},
     [GEMV_DEPTH] = {"depth", "stages in flight", depth, COUNT(depth), 2},
     [GEMV_STAGING] = {"staging",
-                      "activations: 0 L1 and L2, 1 shared memory, 2 the same as floats, "
-                      "3 registers",
-                      staging, COUNT(staging), 2},
+                      "activations: 0 shared memory, 1 shared memory as floats, 2 L1 and L2, "
+                      "3 registers as floats",
+                      staging, COUNT(staging), SHARED_FLOATS},
     [GEMV_VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,
                            COUNT(values_vector_bytes), 16},
     [GEMV_BLOCKS_PER_SM] = {"blocks_per_sm", "0: a block a group of rows; n: a persistent grid",
@@ -74,7 +75,9 @@ static struct shape shape_of(const struct gemv_form *form, const struct problem 
 /* What the activations take of shared memory. */
 static int64_t staged_bytes(const struct shape *s) {
     int64_t elements = s->batch * s->inputs;
-    return s->staging == 1 ? elements * s->element_bytes : s->staging == 2 ? elements * 4 : 0;
+    return s->staging == SHARED_ELEMENTS ? elements * s->element_bytes
+           : s->staging == SHARED_FLOATS ? elements * 4
+                                         : 0;
 }
 
 /* What is declared in gemv.cuh, from above: sums of all turns, squares, scales. */
@@ -95,11 +98,11 @@ static bool team_legal(const struct shape *s, const char **why) {
 }
 
 static bool stage_legal(const struct shape *s, const char **why) {
-    int64_t words = s->staging == 3 ? s->chunks : s->unroll;
+    int64_t words = s->staging == REGISTERS ? s->chunks : s->unroll;
     int64_t stages = (s->chunks + words - 1) / words;
-    if (s->staging == 3 && s->unroll != 1)
+    if (s->staging == REGISTERS && s->unroll != 1)
         return refuse(why, "with activations in registers a stage is a whole row");
-    if (s->staging == 3 && s->chunks * s->vector * s->batch > 48)
+    if (s->staging == REGISTERS && s->chunks * s->vector * s->batch > 48)
         return refuse(why, "over 48 activations a thread: no registers for them");
     if (s->unroll > s->chunks && s->unroll > 1)
         return refuse(why, "unrolled past the end of the row");
@@ -124,13 +127,41 @@ static bool resident(const struct shape *s, const struct device_info *device, co
     return true;
 }
 
-/* Points that differ little from others, or never win. */
+/* Points that differ little from others, or never win: in few forms, or not at all. */
 static bool kept(const struct shape *s, const char **why) {
-    if (s->vector_bytes < 16 &&
-        (s->rows > 1 || s->load_hint || s->blocks_per_sm || s->block != 128 || s->depth > 2))
-        return refuse(why, "narrow vectors are kept in their plain form only");
+    int64_t words = s->staging == REGISTERS ? s->chunks : s->unroll;
+    if (s->vector_bytes < 16)
+        return (s->rows == 1 && !s->load_hint && !s->blocks_per_sm &&
+                (s->block == 128 || s->row_threads == 512) && s->depth <= 2 && s->unroll <= 2) ||
+               refuse(why, "narrow vectors are kept in their plain form only");
+    if (s->batch == 1 && s->lines * words * s->depth < 4 && s->chunks >= 4)
+        return refuse(why, "under 64 bytes in flight a thread keep no memory busy");
+    if (s->load_hint != 2 && (s->staging != SHARED_FLOATS || s->depth != 2 || s->block != 256 ||
+                              s->rows > 2 || (s->blocks_per_sm != 0 && s->blocks_per_sm != 2)))
+        return refuse(why, "loads that stay in L1 are kept in few forms");
+    if (s->row_threads < 32 && (s->blocks_per_sm || s->block > 256 || s->staging == REGISTERS))
+        return refuse(why, "part of a warp a row is kept for blocks that end with their rows");
+    if (s->staging == SHARED_ELEMENTS && (s->row_threads < 32 || s->block < 128))
+        return refuse(why, "activations as elements are kept for whole warps and larger blocks");
+    if (s->staging == FROM_L2 && (s->blocks_per_sm > 2 || s->depth > 2))
+        return refuse(why, "activations from L2 are kept for few blocks and stages");
+    if (s->staging != REGISTERS && s->unroll == 1 && s->chunks >= 4 &&
+        (s->depth < 4 || s->lines == 1))
+        return refuse(why, "a vector a stage is kept for several rows and deep");
+    if (s->depth == 3 && s->staging != REGISTERS && s->unroll < 4)
+        return refuse(why, "three stages in flight are kept for long ones");
+    return true;
+}
+
+/* Grids that stay: of so many threads that memory is busy, and not of too many blocks. */
+static bool grid_kept(const struct shape *s, const char **why) {
     if (s->blocks_per_sm && s->block * s->blocks_per_sm < 256)
         return refuse(why, "too few threads a multiprocessor to keep the memory busy");
+    if (s->blocks_per_sm && s->depth == 1)
+        return refuse(why, "a grid that stays has the next rows in flight");
+    if ((s->blocks_per_sm == 3 && s->block != 256) || (s->blocks_per_sm == 8 && s->block != 64) ||
+        s->blocks_per_sm * s->block > 1024)
+        return refuse(why, "grids that stay are kept up to 1024 threads a multiprocessor");
     return true;
 }
 
@@ -139,10 +170,11 @@ bool gemv_legal(const struct gemv_form *form, const struct problem *p, const str
     struct shape s = shape_of(form, p, t);
     if (!s.vector) return refuse(why, "a vector is shorter than an element");
     if (s.inputs % s.vector) return refuse(why, "inputs is no multiple of the vector");
-    if (form->norm && s.staging == 1) return refuse(why, "what is normed is staged as floats");
-    if (p->dtype == DTYPE_F32 && s.staging == 1)
+    if (form->norm && s.staging == SHARED_ELEMENTS)
+        return refuse(why, "what is normed is staged as floats");
+    if (p->dtype == DTYPE_F32 && s.staging == SHARED_ELEMENTS)
         return refuse(why, "fp32 is staged as floats either way");
-    return team_legal(&s, why) && stage_legal(&s, why) && kept(&s, why) &&
+    return team_legal(&s, why) && stage_legal(&s, why) && kept(&s, why) && grid_kept(&s, why) &&
            resident(&s, device, why);
 }
 

@@ -24,7 +24,7 @@ struct sink {
     }
 };
 
-ENTRY_BOUNDS(gemv_norm, BLOCK)
+ENTRY_BOUNDS(gemv_norm, GEMV_BOUNDS)
 (float *y, const float *x, const element *norm, const element *weight, const element *bias,
  long long outputs, float eps) {
     typedef gemv_run<gemv_point, sink> run;

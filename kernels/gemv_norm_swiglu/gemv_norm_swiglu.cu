@@ -25,7 +25,7 @@ struct sink {
     }
 };
 
-ENTRY_BOUNDS(gemv_norm_swiglu, BLOCK)
+ENTRY_BOUNDS(gemv_norm_swiglu, GEMV_BOUNDS)
 (element *y, const float *x, const element *norm, const element *weight, long long outputs,
  float eps) {
     typedef gemv_run<gemv_point, sink> run;

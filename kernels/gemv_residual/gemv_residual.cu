@@ -23,7 +23,7 @@ struct sink {
     }
 };
 
-ENTRY_BOUNDS(gemv_residual, BLOCK)
+ENTRY_BOUNDS(gemv_residual, GEMV_BOUNDS)
 (float *residual, const element *x, const element *weight, const element *bias, long long outputs) {
     typedef gemv_run<gemv_point, sink> run;
     run::run({weight, 0, (int)outputs}, {x, 0, 0}, 0.0f, {residual, bias, outputs});
