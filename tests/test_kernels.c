@@ -82,13 +82,15 @@ static const struct shape shapes[] = {
     {"norm_wide", "hidden=264", {ROWS}},
     {"norm_wide", "hidden=1001", {ROWS}},
     {"norm_wide", "hidden=2048", {"rows=1", "rows=9"}},
+    {"sample", /* settings of all kinds with an odd seed: the first, third and fifth problem */
+     "",
+     {"vocab=4100,batch=1,capacity=9", "vocab=4100,batch=2,capacity=9",
+      "vocab=1100,batch=7,capacity=3", "vocab=1,batch=2,capacity=4",
+      "vocab=37,batch=6,capacity=4"}},
     {"sample",
      "",
-     {"vocab=4100,batch=1,capacity=9", "vocab=4100,batch=3,capacity=9",
-      "vocab=4100,batch=7,capacity=5", "vocab=1100,batch=5,capacity=1",
-      "vocab=1100,batch=9,capacity=3", "vocab=1,batch=2,capacity=4", "vocab=37,batch=6,capacity=4",
-      "vocab=1100,batch=12,capacity=3"}},
-    {"sample", "", {"vocab=1021,batch=1,capacity=9", "vocab=1021,batch=12,capacity=2"}},
+     {"vocab=1021,batch=1,capacity=9", "vocab=1021,batch=1,capacity=1",
+      "vocab=1021,batch=5,capacity=2"}},
     {"scale2", "", {"elements=1", "elements=7", "elements=1001", "elements=65536"}}, /* outside */
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
