@@ -221,7 +221,7 @@ before=$(sql full.db "$all")
 shown='SELECT COUNT(*) FROM results'
 rows=$(sql full.db "$shown")
 expect 'resume' 0 ' 0 points timed' bench --device cpu --quick --no-baseline --db full.db --seed 7 \
-    --resume
+    --resume rmsnorm add_rmsnorm swiglu rope rope_kv_append stream
 says 'resume measures nothing again' full.db "$all" "$before"
 says 'and shows as many' full.db "$shown" "$rows"
 
