@@ -161,7 +161,8 @@ expect 'devices' 0 'cpu' devices --db devices.db
 grep -qE '^cpu ' out && grep -q 'cores' out && grep -qi 'compiler' out
 verdict 'devices shows the cpu, its cores and its compiler' $?
 
-expect 'a bench' 0 'rope_kv_append' bench --device cpu --quick --no-baseline --db full.db --seed 7
+expect 'a bench' 0 'rope_kv_append' bench --device cpu --quick --no-baseline --db full.db --seed 7 \
+    rmsnorm add_rmsnorm swiglu rope rope_kv_append stream
 says 'six kernels' full.db 'SELECT COUNT(DISTINCT kernel) FROM results' 6
 says 'all are ok' full.db "SELECT COUNT(*) FROM results WHERE status <> 'ok'" 0
 says 'all are within their bounds, and timed' full.db \
@@ -220,7 +221,7 @@ before=$(sql full.db "$all")
 shown='SELECT COUNT(*) FROM results'
 rows=$(sql full.db "$shown")
 expect 'resume' 0 ' 0 points timed' bench --device cpu --quick --no-baseline --db full.db --seed 7 \
-    --resume
+    --resume rmsnorm add_rmsnorm swiglu rope rope_kv_append stream
 says 'resume measures nothing again' full.db "$all" "$before"
 says 'and shows as many' full.db "$shown" "$rows"
 

@@ -247,6 +247,30 @@ static void a_draw_depends_on_seed_position_and_id_alone(void **state) {
     run_close(&r);
 }
 
+/* One launch with barriers between its blocks, which has to leave its counter as it found it. */
+static void barriers_give_the_same_tokens(void **state) {
+    enum { ROWS = 40, VOCAB = 1021 };
+    struct run all = run_open(VOCAB, ROWS, ONE_BLOCK);
+    struct run one =
+        run_open(VOCAB, 1, "block=128,blocks=4,fuse=2,vector_bytes=4,unroll=1,buckets=1024");
+    int32_t before[ROWS];
+    (void)state;
+    assert_true(one.variant.plan.stage[0].cooperative);
+    awkward(&all, 11);
+    memcpy(before, all.position, sizeof before);
+    run_launch(&all);
+    for (int i = 0; i < ROWS; i++) {
+        memcpy(one.logits, all.logits + i * VOCAB, VOCAB * sizeof *one.logits);
+        memcpy(one.setting, all.setting + i * SETTING_WORDS, 32);
+        one.position[0] = before[i];
+        device_cpu_schedule(i % 3, (uint64_t)i);
+        run_launch(&one);
+        assert_int_equal(one.token[0], all.token[i]);
+    }
+    device_cpu_schedule(0, 0);
+    run_close(&one), run_close(&all);
+}
+
 /* Rows of the reference: its token and the second that it lets pass. */
 static int ambiguous(const struct run *r, double *want, double *magnitude) {
     const void *before[ARGUMENTS] = {NULL, r->position, r->subject->pointer[0][HISTORY], r->logits,
@@ -356,6 +380,7 @@ int main(void) {
         cmocka_unit_test(draws_are_of_what_the_host_leaves),
         cmocka_unit_test(frequencies_are_probabilities),
         cmocka_unit_test(a_draw_depends_on_seed_position_and_id_alone),
+        cmocka_unit_test(barriers_give_the_same_tokens),
         cmocka_unit_test(a_second_token_is_right_in_no_more_than_one_of_1000),
         cmocka_unit_test(a_second_token_is_right_on_a_threshold),
         cmocka_unit_test(rows_that_are_none_give_minus_one),

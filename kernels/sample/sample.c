@@ -89,7 +89,7 @@ static struct plan plan(const struct problem *p, const struct point *t,
     int64_t words = 2 + 2 * v[BLOCKS] + v[BUCKETS] + p->size[VOCAB];
     struct plan plan = {.stages = v[FUSE] == 2 ? 1 : 4 - v[FUSE],
                         .scratch_bytes = (size_t)(p->size[BATCH] * words) * 8,
-                        .scratch_zeroed = true};
+                        .scratch_zeroed = true}; /* for one counter a sequence */
     (void)device;
     for (int i = 0; i < plan.stages; i++)
         plan.stage[i] = (struct stage){.entry = v[FUSE] == 2 ? "sample" : entries[i],
