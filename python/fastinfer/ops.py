@@ -392,12 +392,12 @@ def rope(q, k, cos, sin, *, adjacent=False):
     Element i of a head is turned with i + head_dim / 2 (transformers), or, where adjacent, element
     2i with 2i + 1.
     """
-    traced = traced(q, k, cos, sin)
-    if not traced:
+    tracing = traced(q, k, cos, sin)
+    if not tracing:
         _check("rope", "q", {"q": q, "k": k})
     _check_rope(q, k, cos, sin)
     table, row = rope_angles(cos, sin, q.shape[:-2], q.shape[-1], adjacent)
-    if traced:
+    if tracing:
         torch.ops.fastinfer.rope_(q, k, table, row, adjacent)
     else:
         rope_by_angles(q, k, table, row, adjacent)
