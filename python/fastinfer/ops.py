@@ -14,6 +14,9 @@ import torch
 
 from . import library
 
+if not hasattr(torch.library, "custom_op"):
+    raise ImportError("fastinfer.ops needs PyTorch 2.4 or newer; this is %s" % torch.__version__)
+
 __all__ = ["add_rmsnorm", "rmsnorm", "rope", "rope_angles", "swiglu"]
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}

@@ -36,3 +36,15 @@ def _grad_mode():
     assert torch.is_grad_enabled()
     yield
     torch.set_grad_enabled(True)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """For scripts/test.sh: a line a test."""
+    if not os.environ.get("FASTINFER_TAP"):
+        return
+    words = {"passed": "ok", "failed": "not ok", "error": "not ok", "skipped": "ok"}
+    terminalreporter.write_line("")
+    for outcome, word in words.items():
+        for report in terminalreporter.stats.get(outcome, []):
+            note = " # skip" if outcome == "skipped" else ""
+            terminalreporter.write_line("%s - %s%s" % (word, report.nodeid, note))
