@@ -83,7 +83,7 @@ library: $(B)/libfastinfer.so
 $(B)/libfastinfer.so: $(SHARED_O) library/exports.map
 	$(call say,LD,$@)
 	$(Q)$(CC) $($(config)_flags) -shared -Wl,-soname,libfastinfer.so -Wl,-Bsymbolic -Wl,--no-undefined \
-	  -Wl,--version-script=library/exports.map $(SHARED_O) $(if $(CARRIED),-L.carry/lib) -Wl,-rpath,'$$ORIGIN' -ljansson -ldl -lm -pthread -o $@
+	  -Wl,--version-script=library/exports.map $(SHARED_O) $(if $(CARRIED),-L.carry/lib) -ljansson -ldl -lm -pthread -o $@
 $(B)/pic/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
@@ -131,6 +131,8 @@ tps:
 test:
 	@scripts/setup.sh test
 	@scripts/test.sh
+test-python:
+	@scripts/test-python.sh
 test-gpu:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) build-tests
 	@scripts/test-gpu.sh $(B)
@@ -167,6 +169,8 @@ help:
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
 	@echo "make tune         search for the fastest points; options in TUNE='rmsnorm --seconds 60'"
 	@echo "make test         every test this machine can run"
+	@echo "make library      build/release/libfastinfer.so, the C ABI of include/fastinfer.h"
+	@echo "make test-python  the Python package, installed into build/python-tools with PyTorch (large)"
 	@echo "make test-gpu     every kernel, verified on cuda:0"
 	@echo "make fuzz         readers of foreign files, FUZZ_SECONDS=20 each (needs clang)"
 	@echo "make gate         fail where a kernel got slower than in BASE=HEAD~1; options in GATE"
@@ -176,5 +180,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all library bench tune tps test test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all library bench tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

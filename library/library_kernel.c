@@ -137,16 +137,16 @@ static bool fix(const struct fastinfer_kernel *k, const struct problem *problem,
     return k->spec->legal(problem, point, &k->owner->device->info, NULL);
 }
 
-/* Of the legal points with the fixed values the one that shares most with `wanted`. */
+/* As space_default, among the points with the fixed values. */
 static enum status nearest_fixed(const struct fastinfer_kernel *k, const struct problem *problem,
-                                 const struct point *wanted, struct point *out) {
-    struct point *space;
+                                 struct point *out) {
+    struct point *space, wanted = point_default(k->spec);
     int count, best = -1;
     TRY(space_enumerate(k->spec, problem, &k->owner->device->info, &space, &count));
     for (int i = 0; i < count; i++) {
         int shared = 0;
         for (int t = 0; t < k->spec->tunable_count && shared >= 0; t++) {
-            bool same = space[i].value[t] == wanted->value[t];
+            bool same = space[i].value[t] == wanted.value[t];
             if (k->is_fixed[t] && space[i].value[t] != k->fixed[t])
                 shared = -1;
             else
@@ -158,20 +158,17 @@ static enum status nearest_fixed(const struct fastinfer_kernel *k, const struct 
     if (best >= 0) return STATUS_OK;
     char text[MAX_TEXT];
     problem_format(k->spec, problem, text);
-    return fail(STATUS_ARGUMENT, "%s: no variant can run %s%s", k->spec->name, text,
-                wanted ? " with the values that are fixed" : "");
+    return fail(STATUS_ARGUMENT, "%s: no variant with the fixed values can run %s", k->spec->name,
+                text);
 }
 
-/* The configured point, else the built-in default, else what comes nearest to it. */
+/* What `fastinfer config` shows, with the fixed values put in. */
 static enum status choose_point(const struct fastinfer_kernel *k, const struct problem *problem,
                                 struct point *out) {
     const struct device_info *info = &k->owner->device->info;
-    config_point(k->owner->config, k->spec, problem, in_a_model, info, out);
-    if (fix(k, problem, out)) return STATUS_OK;
-    *out = point_default(k->spec);
-    if (fix(k, problem, out)) return STATUS_OK;
-    struct point wanted = *out;
-    return nearest_fixed(k, problem, &wanted, out);
+    if (!config_point(k->owner->config, k->spec, problem, in_a_model, info, out))
+        TRY(space_default(k->spec, problem, info, out));
+    return fix(k, problem, out) ? STATUS_OK : nearest_fixed(k, problem, out);
 }
 
 /* The variant's function for a stage of a plan; NULL where it has none, or none allowed so much

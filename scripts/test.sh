@@ -100,6 +100,12 @@ else
     rm -rf "$token_tools"
     skip "tokenizer against HuggingFace's" "the PyPI package tokenizers could not be installed: $(tail -1 "$logs/token-tools.log")"
 fi
+program "shared library" sh tests/test_library.sh build/release/libfastinfer.so
+if [ -n "${FASTINFER_TEST_PYTHON:-}" ] || [ -d build/python-tools ]; then
+    program "Python package" env FASTINFER_TAP=1 scripts/test-python.sh
+else
+    skip "Python package" "PyTorch and transformers are large: make test-python installs and tests, as does FASTINFER_TEST_PYTHON=1"
+fi
 check "README is what results/ say" python3 scripts/readme.py --check
 check "links of README and docs" python3 scripts/check-links.py
 

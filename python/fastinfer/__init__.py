@@ -11,13 +11,20 @@ __version__ = "0.1.0"
 __all__ = ["FastInferError", "accelerate", "ops", "restore"]
 
 
-def __getattr__(name):  # torch is imported with the first of these, not with the package
+_HOMES = {"library": "library", "FastInferError": "library", "ops": "ops", "forwards": "forwards",
+          "inject": "inject", "accelerate": "inject", "restore": "inject"}
+
+
+def __getattr__(name):  # torch is imported with the first that needs it, not with the package
     import importlib
 
-    if name in ("ops", "library"):
-        return importlib.import_module("." + name, __name__)
-    if name == "FastInferError":
-        return importlib.import_module(".library", __name__).FastInferError
-    if name in ("accelerate", "restore"):
-        return getattr(importlib.import_module(".inject", __name__), name)
-    raise AttributeError("module 'fastinfer' has no attribute %r" % name)
+    if name not in _HOMES:
+        raise AttributeError("module 'fastinfer' has no attribute %r" % name)
+    try:
+        home = importlib.import_module("." + _HOMES[name], __name__)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError("fastinfer.%s needs PyTorch 2.4 or newer: pip install torch"
+                          % name) from None
+    return home if name == _HOMES[name] else getattr(home, name)

@@ -121,7 +121,7 @@ class Kernel:
         handle = _P()
         check(lib.fastinfer_kernel_open(Device.get(device).handle, name.encode(), DTYPES[dtype],
                                         text(sizes), text(fixed), ctypes.byref(handle)))
-        self.handle = handle
+        self.name, self.handle = name, handle
         self.pointers = _P * lib.fastinfer_kernel_pointers(handle)
         self.sizes = ctypes.c_int64 * lib.fastinfer_kernel_sizes(handle)
         self.reals = ctypes.c_double * lib.fastinfer_kernel_reals(handle)

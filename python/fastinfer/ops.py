@@ -14,6 +14,9 @@ import torch
 
 from . import library
 
+if not hasattr(torch.library, "custom_op"):
+    raise ImportError("fastinfer.ops needs PyTorch 2.4 or newer; this is %s" % torch.__version__)
+
 __all__ = ["add_rmsnorm", "rmsnorm", "rope", "rope_angles", "swiglu"]
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
@@ -392,12 +395,12 @@ def rope(q, k, cos, sin, *, adjacent=False):
     Element i of a head is turned with i + head_dim / 2 (transformers), or, where adjacent, element
     2i with 2i + 1.
     """
-    traced = traced(q, k, cos, sin)
-    if not traced:
+    tracing = traced(q, k, cos, sin)
+    if not tracing:
         _check("rope", "q", {"q": q, "k": k})
     _check_rope(q, k, cos, sin)
     table, row = rope_angles(cos, sin, q.shape[:-2], q.shape[-1], adjacent)
-    if traced:
+    if tracing:
         torch.ops.fastinfer.rope_(q, k, table, row, adjacent)
     else:
         rope_by_angles(q, k, table, row, adjacent)

@@ -1,0 +1,38 @@
+#!/bin/sh
+# test_library.sh LIBRARY - what libfastinfer.so shows and needs, and that the header stands alone.
+set -u
+library=$1
+number=0
+try() { # NAME, then a command that must succeed
+    name=$1 number=$((number + 1))
+    shift
+    if said=$("$@" 2>&1); then echo "ok $number - $name"; else echo "not ok $number - $name" && echo "$said"; fi
+}
+shown() { nm -D --defined-only "$library" | awk '{ print $NF }'; }
+
+only_ours() {
+    others=$(shown | grep -vE '^(fastinfer|simt)_')
+    [ -z "$others" ] || { echo "these are shown, too: $others"; return 1; }
+}
+all_of_the_header() {
+    for name in $(grep -oE 'fastinfer_[a-z_]+\(' include/fastinfer.h | tr -d '(' | sort -u); do
+        shown | grep -qx "$name" || { echo "$name is in the header and not in the library"; return 1; }
+    done
+}
+nothing_hidden() {
+    for name in $(shown | grep '^fastinfer_'); do
+        grep -q "$name(" include/fastinfer.h || { echo "$name is not in the header"; return 1; }
+    done
+}
+no_cuda() { # opened at run time, so that it loads anywhere
+    needs=$(readelf -d "$library" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -iE 'cuda|nvrtc|nvidia|sqlite|pcre|utf8proc')
+    [ -z "$needs" ] || { echo "it needs $needs"; return 1; }
+}
+header() { printf '#include "include/fastinfer.h"\nint main(void) { return FASTINFER_OK; }\n' | "$@" -I. -Wall -Wextra -Werror -fsyntax-only -; }
+
+try "it shows fastinfer_ and the CPU device's words alone" only_ours
+try "it shows all that the header promises" all_of_the_header
+try "the header promises all that it shows" nothing_hidden
+try "it needs no CUDA library to load" no_cuda
+try "the header is C17" header cc -std=c17 -x c
+try "the header is C++17" header c++ -std=c++17 -x c++
