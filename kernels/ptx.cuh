@@ -40,7 +40,8 @@ DEVICE void ptx_prefetch_l2(const void *) {}
 template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return *p; }
 #endif
 
-// --- waiting for others ---------------------------------------------------------------------------
+// --- waiting for others
+// ---------------------------------------------------------------------------
 
 #ifdef __CUDACC__
 // Barrier `id` (1 to 15) of a block, for `threads` of its threads: whole warps.
@@ -58,7 +59,9 @@ DEVICE void ptx_add_release(unsigned *p, unsigned v) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 #else
-DEVICE void ptx_named_barrier(int id, int threads) { simt_named_sync((unsigned)id, (unsigned)threads); }
+DEVICE void ptx_named_barrier(int id, int threads) {
+    simt_named_sync((unsigned)id, (unsigned)threads);
+}
 DEVICE unsigned ptx_load_acquire(const unsigned *p) { return *(const volatile unsigned *)p; }
 DEVICE void ptx_add_release(unsigned *p, unsigned v) { *p += v; }
 #endif
@@ -79,14 +82,15 @@ DEVICE void ptx_barrier_fence() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 DEVICE void ptx_barrier_arrive(uint64_t *barrier) {
-    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(ptx_shared_address(barrier)) : "memory");
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(ptx_shared_address(barrier))
+                 : "memory");
 }
 // Arrives, and has the phase wait for so many bytes more.
 DEVICE void ptx_barrier_expect(uint64_t *barrier, unsigned bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(
-                     ptx_shared_address(barrier)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(ptx_shared_address(barrier)),
+        "r"(bytes)
+        : "memory");
 }
 // Until the phase of this parity is over.
 DEVICE void ptx_barrier_wait(uint64_t *barrier, unsigned parity) {
@@ -98,10 +102,11 @@ DEVICE void ptx_barrier_wait(uint64_t *barrier, unsigned parity) {
 }
 // bytes, to and from: multiples of 16. The barrier has to expect the bytes.
 DEVICE void ptx_bulk_load(void *to, const void *from, unsigned bytes, uint64_t *barrier) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
-                 "[%3];" ::"r"(ptx_shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(ptx_shared_address(barrier))
-                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+        "[%3];" ::"r"(ptx_shared_address(to)),
+        "l"(from), "r"(bytes), "r"(ptx_shared_address(barrier))
+        : "memory");
 }
 #elif !defined(__CUDACC__)
 DEVICE void ptx_barrier_init(uint64_t *barrier, int arrivals) {

@@ -5,7 +5,8 @@
 
 #include "runtime/simt_run.h"
 
-/* A barrier's 64 bits are ours to lay out; memory that nobody made a barrier of has another mark. */
+/* A barrier's 64 bits are ours to lay out; memory that nobody made a barrier of has another mark.
+ */
 struct barrier {
     uint32_t pending : 11, count : 11, parity : 1, mark : 9;
     int32_t bytes; /* expected and not here yet; below 0 where they came first */
@@ -39,7 +40,8 @@ static void store(uint64_t *at, struct barrier b) {
 }
 
 void simt_barrier_init(uint64_t *barrier, unsigned count) {
-    if (!count || count > 1024) simt_fail("a barrier for %u arrivals; 1 to 1024 was expected", count);
+    if (!count || count > 1024)
+        simt_fail("a barrier for %u arrivals; 1 to 1024 was expected", count);
     struct barrier b = {.pending = count & 0x7ff, .count = count & 0x7ff, .mark = MARK};
     memcpy(barrier, &b, sizeof b);
 }
@@ -75,8 +77,8 @@ int simt_barrier_passed(uint64_t *barrier, unsigned parity) {
 
 void simt_bulk_load(void *to, const void *from, size_t bytes, uint64_t *barrier) {
     if (!bytes || bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
-        simt_fail("a bulk copy of %zu bytes from %p to %p; all multiples of 16 were expected", bytes,
-                  from, to);
+        simt_fail("a bulk copy of %zu bytes from %p to %p; all multiples of 16 were expected",
+                  bytes, from, to);
     (void)load(barrier);
     struct copy copy = {to, from, bytes, barrier};
     memset(to, 0xff, bytes);

@@ -68,11 +68,12 @@ void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *co
                      void *context);
 
 /* Barriers in shared memory that count arrivals and bytes (PTX's mbarrier), and copies that make
- * bytes arrive (cp.async.bulk). A phase is over when `count` threads have arrived and all bytes that
- * were expected have come; the next one, of the other parity, then begins.
+ * bytes arrive (cp.async.bulk). A phase is over when `count` threads have arrived and all bytes
+ * that were expected have come; the next one, of the other parity, then begins.
  *
- * A copy spoils what it will overwrite at once and reads its source as late as it may: when a thread
- * looks at the barrier. Under the reverse schedule it is all done at once, as early as it may. */
+ * A copy spoils what it will overwrite at once and reads its source as late as it may: when a
+ * thread looks at the barrier. Under the reverse schedule it is all done at once, as early as it
+ * may. */
 void simt_barrier_init(uint64_t *barrier, unsigned count);
 void simt_barrier_arrive(uint64_t *barrier, size_t expected_bytes);
 int simt_barrier_passed(uint64_t *barrier, unsigned parity); /* is the phase of this parity over? */
