@@ -94,7 +94,7 @@ $(B)/pic/sources.o: $(B)/sources.c $(CARRIES)
 
 # --- tests ---------------------------------------------------------------------------------------
 TESTS := $(TEST_C:tests/%.c=$(B)/tests/%)
-$(B)/tests/%.cu.o: tests/%.cu runtime/simt.h runtime/simt_run.h
+$(B)/tests/%.cu.o: tests/%.cu kernels/ptx.cuh runtime/simt.h runtime/simt_run.h
 	@mkdir -p $(@D)
 	$(call say,CXX,$<)
 	$(Q)$(CXX) -std=c++17 $($(config)_flags) -Wall -Wextra -Wno-unknown-pragmas -fPIC -I. -x c++ -c $< -o $@

@@ -69,6 +69,11 @@ DEVICE void ptx_add_release(unsigned *p, unsigned v) { *p += v; }
 // Bulk copies into shared memory, from sm_90 on, and the barriers there that wait for them (PTX's
 // mbarrier). A barrier counts arrivals and bytes; when both are complete its phase is over and the
 // next, of the other parity, begins. The first has parity 0.
+//
+// And bulk copies out of shared memory: who wrote it calls ptx_async_fence(), then a barrier of
+// theirs, then one thread stores, commits its stores as a group, and waits for its groups before
+// the memory is used again and before it returns. With STREAMING the lines are the first that L2
+// evicts.
 #if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
 DEVICE unsigned ptx_shared_address(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
 DEVICE void ptx_barrier_init(uint64_t *barrier, int arrivals) {
@@ -100,19 +105,49 @@ DEVICE void ptx_barrier_wait(uint64_t *barrier, unsigned parity) {
                  "r"(parity)
                  : "memory");
 }
+DEVICE uint64_t ptx_evict_first() {
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
 // bytes, to and from: multiples of 16. The barrier has to expect the bytes.
+template <int STREAMING = 0>
 DEVICE void ptx_bulk_load(void *to, const void *from, unsigned bytes, uint64_t *barrier) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
-        "[%3];" ::"r"(ptx_shared_address(to)),
-        "l"(from), "r"(bytes), "r"(ptx_shared_address(barrier))
-        : "memory");
+    if (STREAMING)
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                     ".L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(ptx_shared_address(to)),
+                     "l"(from), "r"(bytes), "r"(ptx_shared_address(barrier)), "l"(ptx_evict_first())
+                     : "memory");
+    else
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                     "[%0], [%1], %2, [%3];" ::"r"(ptx_shared_address(to)),
+                     "l"(from), "r"(bytes), "r"(ptx_shared_address(barrier))
+                     : "memory");
+}
+// What this thread wrote to shared memory is there for bulk copies.
+DEVICE void ptx_async_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+template <int STREAMING = 0>
+DEVICE void ptx_bulk_store(void *to, const void *from, unsigned bytes) {
+    if (STREAMING)
+        asm volatile("cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%0], [%1], %2, "
+                     "%3;" ::"l"(to),
+                     "r"(ptx_shared_address(from)), "r"(bytes), "l"(ptx_evict_first())
+                     : "memory");
+    else
+        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+                     "r"(ptx_shared_address(from)), "r"(bytes)
+                     : "memory");
+}
+DEVICE void ptx_bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until all of this thread's groups but the GROUPS latest have been read from shared memory.
+template <int GROUPS> DEVICE void ptx_bulk_wait() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(GROUPS) : "memory");
 }
 #elif !defined(__CUDACC__)
 DEVICE void ptx_barrier_init(uint64_t *barrier, int arrivals) {
     simt_barrier_init(barrier, (unsigned)arrivals);
 }
-DEVICE void ptx_barrier_fence() {}
+DEVICE void ptx_barrier_fence() { simt_barrier_fence(); }
 DEVICE void ptx_barrier_arrive(uint64_t *barrier) { simt_barrier_arrive(barrier, 0); }
 DEVICE void ptx_barrier_expect(uint64_t *barrier, unsigned bytes) {
     simt_barrier_arrive(barrier, bytes);
@@ -120,9 +155,17 @@ DEVICE void ptx_barrier_expect(uint64_t *barrier, unsigned bytes) {
 DEVICE void ptx_barrier_wait(uint64_t *barrier, unsigned parity) {
     while (!simt_barrier_passed(barrier, parity)) spin_yield();
 }
+template <int STREAMING = 0>
 DEVICE void ptx_bulk_load(void *to, const void *from, unsigned bytes, uint64_t *barrier) {
     simt_bulk_load(to, from, bytes, barrier);
 }
+DEVICE void ptx_async_fence() { simt_async_fence(); }
+template <int STREAMING = 0>
+DEVICE void ptx_bulk_store(void *to, const void *from, unsigned bytes) {
+    simt_bulk_store(to, from, bytes);
+}
+DEVICE void ptx_bulk_commit() { simt_bulk_commit(); }
+template <int GROUPS> DEVICE void ptx_bulk_wait() { simt_bulk_wait(GROUPS); }
 #endif
 
 // --- tensor cores -------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static unsigned draw(void) { /* xorshift64 */
+#define draw simt_draw
+unsigned simt_draw(void) { /* xorshift64 */
     g.seed ^= g.seed << 13, g.seed ^= g.seed >> 7, g.seed ^= g.seed << 17;
     return (unsigned)(g.seed >> 32);
 }
@@ -244,9 +245,12 @@ void simt_yield(void) {
     struct warp *w = running()->warp;
     uint32_t me = 1u << lane_of(running());
     g.counts.yields++;
-    if (++g.spins > g.spin_limit)
-        fail("stuck: for %llu turns every thread able to run did nothing but spin",
-             (unsigned long long)g.spin_limit);
+    if (++g.spins > g.spin_limit) {
+        char where[100];
+        simt_async_waits(where, sizeof where);
+        fail("stuck: for %llu turns every thread able to run did nothing but spin%s",
+             (unsigned long long)g.spin_limit, where);
+    }
     /* shuffled, a thread may be early now and then; it alone, or spinning would breed spinning */
     if (g.order != SIMT_SHUFFLED || draw() % 8) w->ready &= ~me, w->yielded |= me, g.yielded = 1;
     run_next();
@@ -436,7 +440,7 @@ static void arm_block(struct block *b, struct warp **warp, simt_dim index, unsig
             memset(w->in_named, 0, sizeof w->in_named);
         }
         w->lane[rank % WARP].self =
-            (simt_thread){{rank % x, rank / x % y, rank / x / y}, index, rank, 0};
+            (simt_thread){{rank % x, rank / x % y, rank / x / y}, index, rank, 0, 0, NULL};
         w->ready = w->live |= 1u << rank % WARP;
     }
 }
@@ -506,8 +510,8 @@ int simt_run(simt_dim grid, simt_dim block, size_t dynamic_bytes, int cooperativ
         struct lane *start = pick(g.order == SIMT_REVERSE ? g.warps - 1 : 0);
         simt_self = &start->self;
         switch_context(&g.host, &start->context);
+        simt_async_end(g.error, sizeof g.error);
     }
-    simt_async_end(g.error, sizeof g.error);
     if (g.error[0]) drop_coroutines();
     for (size_t i = 0; g.block && i < resident; i++) {
         for (unsigned k = 0; k < g.block[i].sites; k++) free(g.block[i].shared[k].data);

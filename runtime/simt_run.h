@@ -18,8 +18,10 @@ typedef struct simt_dim {
 } simt_dim;
 typedef struct simt_thread {
     simt_dim thread_idx, block_idx;
-    unsigned rank;  /* within the block */
-    unsigned waits; /* collectives and barriers that it has come to */
+    unsigned rank;        /* within the block */
+    unsigned waits;       /* collectives and barriers that it has come to */
+    unsigned fenced;      /* since its last group of bulk copies */
+    const void *waits_at; /* the barrier in shared memory at which it waits */
 } simt_thread;
 enum simt_order { SIMT_FORWARD, SIMT_REVERSE, SIMT_SHUFFLED };
 
@@ -71,15 +73,25 @@ void simt_collective(unsigned mask, void *mine, void (*f)(void **lanes, void *co
  * bytes arrive (cp.async.bulk). A phase is over when `count` threads have arrived and all bytes
  * that were expected have come; the next one, of the other parity, then begins.
  *
- * A copy spoils what it will overwrite at once and reads its source as late as it may: when a
- * thread looks at the barrier. Under the reverse schedule it is all done at once, as early as it
- * may. */
+ * A copy spoils what it will overwrite at once and reads its source as late as it may, when its
+ * barrier or group is waited for, one copy after the other and none beyond what the phase waits
+ * for. Under the reverse schedule it is all done at once, as early as it may; shuffled, by chance.
+ */
 void simt_barrier_init(uint64_t *barrier, unsigned count);
+void simt_barrier_fence(void); /* the caller's barriers may now be named by copies */
 void simt_barrier_arrive(uint64_t *barrier, size_t expected_bytes);
 int simt_barrier_passed(uint64_t *barrier, unsigned parity); /* is the phase of this parity over? */
 void simt_bulk_load(void *to, const void *from, size_t bytes, uint64_t *barrier);
-/* The end of a launch: what is still on its way is a mistake, written to `error` if that is "". */
+/* Copies out of shared memory, in groups of a thread. Each group follows a fence. */
+void simt_async_fence(void);
+void simt_bulk_store(void *to, const void *from, size_t bytes);
+void simt_bulk_commit(void);
+void simt_bulk_wait(unsigned groups); /* for all of the caller's groups but so many, the latest */
+/* The end of a block: what is still on its way is a mistake, written to `error` if that is "". */
 void simt_async_end(char *error, size_t bytes);
+/* At which barrier the running thread waits, and what for; "" where it does not. */
+void simt_async_waits(char *out, size_t bytes);
+unsigned simt_draw(void); /* the schedule's chance */
 void simt_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 enum simt_order simt_order(void);
 

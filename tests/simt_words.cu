@@ -168,11 +168,14 @@ ENTRY(ring)(unsigned *out, const unsigned *in, long long rows) {
 }
 SIMT_EXPORT(ring)
 
-// Mistakes, by number.
+// Mistakes, by number, in the order of test_simt.c.
 ENTRY(wrong_copies)(unsigned *out, const unsigned *in, long long mistake) {
     SHARED(uint4, shared, [8]);
     SHARED(uint64_t, barrier, [2]);
     if (mistake != 1) ptx_barrier_init(barrier, 1);
+    if (mistake == 8) ptx_barrier_init(barrier, 1);
+    if (mistake == 9) ptx_barrier_init((uint64_t *)((char *)barrier + 4), 1);
+    if (mistake != 7) ptx_barrier_fence();
     if (mistake == 0) ptx_barrier_expect(barrier, 128), ptx_barrier_wait(barrier, 0);
     if (mistake == 1) ptx_barrier_wait(barrier, 0);
     if (mistake == 2) ptx_bulk_load(shared, in, 24, barrier);
@@ -180,7 +183,19 @@ ENTRY(wrong_copies)(unsigned *out, const unsigned *in, long long mistake) {
     if (mistake == 4) ptx_barrier_expect(barrier, 128), ptx_bulk_load(shared, in, 64, barrier);
     if (mistake == 5) ptx_named_barrier(1, 48);
     if (mistake == 6) ptx_barrier_expect(barrier, 64), ptx_bulk_load(shared, in, 128, barrier);
+    if (mistake == 7) ptx_barrier_expect(barrier, 64), ptx_bulk_load(shared, in, 64, barrier);
+    if (mistake == 10) ptx_barrier_expect(barrier, 1 << 20);
+    if (mistake == 11) ptx_bulk_load((char *)shared + 8, in, 32, barrier);
+    if (mistake == 12) { // waits before it has seen to it that anything comes
+        ptx_barrier_wait(barrier, 0);
+        ptx_barrier_expect(barrier, 64), ptx_bulk_load(shared, in, 64, barrier);
+    }
     if (mistake == 4 || mistake == 6) ptx_barrier_wait(barrier, 0);
+    if (mistake == 13) { // expects one of two
+        ptx_barrier_expect(barrier, 64);
+        ptx_bulk_load(shared, in, 64, barrier), ptx_bulk_load(shared + 4, in, 64, barrier);
+        ptx_barrier_wait(barrier, 0);
+    }
     out[0] = ((unsigned *)shared)[0];
 }
 SIMT_EXPORT(wrong_copies)
@@ -191,6 +206,7 @@ ENTRY(impatient)(unsigned *out, const unsigned *in, long long) {
     SHARED(uint4, shared, [8]);
     SHARED(uint64_t, barrier, [1]);
     ptx_barrier_init(barrier, 1);
+    ptx_barrier_fence();
     ptx_barrier_expect(barrier, 128);
     ptx_bulk_load(shared, in, 128, barrier);
     out[0] = ((unsigned *)shared)[0];
@@ -198,6 +214,48 @@ ENTRY(impatient)(unsigned *out, const unsigned *in, long long) {
     out[1] = ((unsigned *)shared)[0];
 }
 SIMT_EXPORT(impatient)
+
+// out (rows, 32) = in + 1, by copies into and out of two places of 32 words, by one warp.
+// mistake 1: no fence; 2: the place is used again before it was read; 3: nobody waits at the end.
+DEVICE void echo(unsigned *out, const unsigned *in, long long rows, int mistake) {
+    SHARED(uint4, shared, [2 * 8]);
+    SHARED(uint64_t, barrier, [2]);
+    const unsigned lane = threadIdx.x;
+    if (lane == 0) {
+        for (int i = 0; i < 2; i++) ptx_barrier_init(barrier + i, 1);
+        ptx_barrier_fence();
+    }
+    __syncwarp();
+    for (long long i = 0; i < rows; i++) {
+        unsigned *row = (unsigned *)shared + i % 2 * 32;
+        if (lane == 0) {
+            if (mistake != 2) ptx_bulk_wait<1>();
+            ptx_barrier_expect(barrier + i % 2, 128);
+            ptx_bulk_load<1>(row, in + 32 * i, 128, barrier + i % 2);
+        }
+        ptx_barrier_wait(barrier + i % 2, i / 2 & 1);
+        row[lane] += 1;
+        if (mistake != 1) ptx_async_fence();
+        __syncwarp();
+        if (lane == 0) ptx_bulk_store<1>(out + 32 * i, row, 128), ptx_bulk_commit();
+    }
+    if (lane == 0 && mistake != 3) ptx_bulk_wait<0>();
+}
+ENTRY(echoes)(unsigned *out, const unsigned *in, long long rows) { echo(out, in, rows, 0); }
+SIMT_EXPORT(echoes)
+ENTRY(wrong_echoes)(unsigned *out, const unsigned *in, long long m) { echo(out, in, 9, (int)m); }
+SIMT_EXPORT(wrong_echoes)
+
+// Waits, all of a block, for what nobody brings: half at a named barrier, half at one in memory.
+ENTRY(all_wait)(unsigned *) {
+    SHARED(uint64_t, barrier, [1]);
+    if (threadIdx.x == 0) ptx_barrier_init(barrier, 3), ptx_barrier_fence();
+    __syncthreads();
+    if (threadIdx.x < 32) ptx_named_barrier(2, 64);
+    if (threadIdx.x == 32) ptx_barrier_arrive(barrier);
+    ptx_barrier_wait(barrier, 0);
+}
+SIMT_EXPORT(all_wait)
 
 // c (16, 8) fp32 = a (16, 16) b (16, 8), halves, by one warp; b read as it is and, stored the other
 // way around, without transposing: both have to be the same.

@@ -22,7 +22,8 @@ typedef void thunk(void *const *params);
 thunk words_thunk, wrong_mask_thunk, wrong_barriers_thunk, early_return_thunk, race_thunk,
     wait_for_flag_thunk, wait_for_ever_thunk, warp_step_thunk, deep_thunk, grid_wide_thunk,
     dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk,
-    tensor_thunk, ring_thunk, wrong_copies_thunk, impatient_thunk;
+    tensor_thunk, ring_thunk, wrong_copies_thunk, impatient_thunk, echoes_thunk, wrong_echoes_thunk,
+    all_wait_thunk;
 float test_half_to_float(uint16_t bits), test_bfloat16_to_float(uint16_t bits);
 uint16_t test_float_to_half(float f), test_float_to_bfloat16(float f);
 uint32_t test_pack_half2(float lo, float hi), test_pack_bfloat162(float lo, float hi);
@@ -98,22 +99,84 @@ static void a_ring_of_copies(void **state) {
 
 static void wrong_copies_are_named(void **state) {
     static const char *const words[] = {
-        "spin", "never made", "multiples of 16", "multiples of 16", "spin", "whole warps", "spin"};
+        "0 of 1 arrivals and 128 bytes",
+        "never made",
+        "multiples of 16",
+        "multiples of 16",
+        "64 bytes",
+        "whole warps",
+        "-64 bytes",
+        "without a fence",
+        "second time",
+        "aligned to 8",
+        "1048576 bytes expected",
+        "multiples of 16",
+        "1 of 1 arrivals",
+        "on their way",
+    };
+    enum { WAITS_FOR_HALF = 13 };
     _Alignas(16) unsigned in[64] = {5};
     unsigned out[2];
     (void)state;
     simt_spin_limit(10000);
     for (int order = 0; order < 3; order++)
         for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            if (i == WAITS_FOR_HALF && order) continue; /* shows where copies are late */
             simt_schedule((enum simt_order)order, 7);
             assert_int_equal(run_copies(wrong_copies_thunk, 1, out, in, (long long)i), -1);
             if (!strstr(simt_error(), words[i])) fail_msg("mistake %zu: %s", i, simt_error());
         }
-    for (int order = 0; order < 3; order++) {
+    for (int order = 0; order < 2; order++) {
         simt_schedule((enum simt_order)order, 7);
         assert_int_equal(run_copies(impatient_thunk, 1, out, in, 0), 0);
         assert_int_equal(out[0], order == SIMT_REVERSE ? 5u : ~0u);
         assert_int_equal(out[1], 5);
+    }
+    int early = 0; /* shuffled, by chance */
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        simt_schedule(SIMT_SHUFFLED, seed * 7919);
+        assert_int_equal(run_copies(impatient_thunk, 1, out, in, 0), 0);
+        assert_true(out[0] == 5 || out[0] == ~0u);
+        early += out[0] == 5;
+    }
+    assert_in_range(early, 5, 95);
+    simt_spin_limit(20000000);
+}
+
+static void copies_leave_shared_memory(void **state) {
+    enum { ROWS = 9 };
+    static const char *const words[] = {NULL, "without a fence", NULL, "on their way"};
+    _Alignas(16) unsigned in[ROWS][32], out[ROWS][32];
+    int spoiled = 0;
+    (void)state;
+    for (unsigned i = 0; i < ROWS * 32; i++) in[i / 32][i % 32] = i * i;
+    for (int order = 0; order < 3; order++)
+        for (uint64_t seed = 1; seed <= 20; seed++) {
+            simt_schedule((enum simt_order)order, seed * 7919);
+            if (run_copies(echoes_thunk, 32, out[0], in[0], ROWS)) fail_msg("%s", simt_error());
+            for (unsigned i = 0; i < ROWS * 32; i++)
+                assert_int_equal(out[i / 32][i % 32], i * i + 1);
+            simt_schedule((enum simt_order)order, seed * 7919);
+            if (run_copies(wrong_echoes_thunk, 32, out[0], in[0], 2)) continue;
+            for (unsigned i = 0; i < ROWS * 32; i++) spoiled += out[i / 32][i % 32] != i * i + 1;
+        }
+    assert_true(spoiled > 0);
+    for (int mistake = 1; mistake <= 3; mistake += 2) { /* named where copies are late */
+        simt_schedule(SIMT_FORWARD, 1);
+        assert_int_equal(run_copies(wrong_echoes_thunk, 32, out[0], in[0], mistake), -1);
+        if (!strstr(simt_error(), words[mistake])) fail_msg("%d: %s", mistake, simt_error());
+    }
+}
+
+/* A block that waits for good says where, under every schedule. */
+static void a_block_that_waits_is_named(void **state) {
+    unsigned out[64];
+    (void)state;
+    simt_spin_limit(10000);
+    for (int order = 0; order < 3; order++) {
+        simt_schedule((enum simt_order)order, 7);
+        assert_int_equal(run(all_wait_thunk, 1, 64, 0, 0, out), -1);
+        if (!strstr(simt_error(), "2 of 3 arrivals and 0 bytes")) fail_msg("%s", simt_error());
     }
     simt_spin_limit(20000000);
 }
@@ -413,6 +476,8 @@ int main(void) {
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(a_ring_of_copies),
         cmocka_unit_test(wrong_copies_are_named),
+        cmocka_unit_test(copies_leave_shared_memory),
+        cmocka_unit_test(a_block_that_waits_is_named),
         cmocka_unit_test(tensor_cores_multiply),
         cmocka_unit_test(schedules_show_a_race),
         cmocka_unit_test(a_spin_wait_ends),
