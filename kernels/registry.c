@@ -35,6 +35,7 @@ extern char **environ;
     X(gemv_residual)                                                                               \
     X(gemv_norm)                                                                                   \
     X(gemv_norm_swiglu)                                                                            \
+    X(attention_decode)                                                                            \
     X(sample)                                                                                      \
     X(decode_step)
 

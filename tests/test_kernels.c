@@ -9,6 +9,7 @@
  *   FASTINFER_TEST_SEED     of samples, inputs and shuffles
  *   FASTINFER_TEST_DEVICE   cuda:0: the same there in one process, and problems of 4096 rows
  *   FASTINFER_TEST_SMALL    1: without those
+ *   FASTINFER_TEST_KERNEL   only this kernel
  */
 #include <math.h>
 #include <setjmp.h>
@@ -92,6 +93,16 @@ static const struct shape shapes[] = {
      "",
      {"vocab=1021,batch=1,capacity=9", "vocab=1021,batch=1,capacity=1",
       "vocab=1021,batch=5,capacity=2"}},
+    {"attention_decode",
+     "heads=3,kv_heads=1,head_dim=64,qk_norm=0,rope=1",
+     {"batch=3,capacity=70,window=0,context=70", "batch=2,capacity=300,window=37,context=260",
+      "batch=1,capacity=1,window=0,context=1"}},
+    {"attention_decode",
+     "heads=4,kv_heads=2,head_dim=128,qk_norm=1,rope=0",
+     {"batch=2,capacity=90,window=0,context=88", "batch=1,capacity=600,window=0,context=600"}},
+    {"attention_decode",
+     "heads=7,kv_heads=1,head_dim=80,qk_norm=1,rope=1",
+     {"batch=2,capacity=90,window=0,context=88"}},
     {"decode_step",
      "hidden=64,intermediate=96,heads=3,kv_heads=1,head_dim=64,vocab=80",
      {"layers=2,capacity=5", "layers=1,capacity=70"}},
@@ -377,7 +388,13 @@ static void add_kernel(const struct kernel *kernel) {
 }
 
 /* Verifies every job of a kernel; prints what was done. */
+static bool left_out(const struct kernel *kernel) {
+    const char *only = getenv("FASTINFER_TEST_KERNEL");
+    return only && *only && strcmp(only, kernel->name) != 0;
+}
+
 static void verify_kernel(const struct kernel *kernel) {
+    if (left_out(kernel)) return;
     double start = now_s();
     add_kernel(kernel);
     if (t.gpu) run_jobs(compile_job, job_count, false); /* NVRTC alone: no context is touched */
@@ -500,7 +517,7 @@ static void check_job(int index) {
 
 static void check_kernel(const struct kernel *kernel) {
     int number = 0;
-    if (kernel->host_check) return;
+    if (kernel->host_check || left_out(kernel)) return;
     job_count = 0;
     for (int i = 0; i < SHAPES; i++) {
         if (strcmp(shapes[i].kernel, kernel->name)) continue;
@@ -569,7 +586,7 @@ static bool same_compiled(const struct kernel *kernel, const struct problem *a,
 
 /* Defaults of all shapes among the standard problems in fp16, of the first in every dtype. */
 static void add_cuda_defaults(const struct kernel *kernel, int arch) {
-    if (arch < kernel->least_arch) return;
+    if (arch < kernel->least_arch || left_out(kernel)) return;
     for (int i = 0; i < kernel->problem_count; i++) {
         bool again = false;
         for (int k = 0; k < i && !again; k++)
@@ -584,6 +601,7 @@ static void add_cuda_defaults(const struct kernel *kernel, int arch) {
 }
 
 static void add_cuda_sample(const struct kernel *kernel) {
+    if (left_out(kernel)) return;
     struct device_info info;
     struct point *space, *sample;
     int count;
@@ -626,7 +644,7 @@ static void points_compile_for_gpus(void **state) {
 static void space_is_of_a_good_size(const struct kernel *kernel, const struct device_info *info) {
     struct point *space, first = point_default(kernel);
     int count;
-    if (!kernel_runs_on(kernel, info)) return;
+    if (!kernel_runs_on(kernel, info) || left_out(kernel)) return;
     if (space_enumerate(kernel, &kernel->problems[0], info, &space, &count))
         fail_msg("%s", fail_message());
     if (count < 100 || count > 2000)
