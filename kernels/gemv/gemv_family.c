@@ -123,11 +123,15 @@ static bool stage_legal(const struct shape *s, const char **why) {
     return true;
 }
 
-/* About the registers of a thread: vectors in flight, activations kept, sums, the floats of a
- * vector of each row and of the activations, and the rest. */
+/* About the registers of a thread: vectors in flight, sums, the floats of a vector of each row and
+ * of the activations (of all sequences where they come from L2: compilers load them at once), the
+ * rest. */
 static int64_t registers(const struct shape *s) {
     int64_t words = s->staging == REGISTERS ? s->chunks : s->unroll;
-    int64_t kept = s->staging == REGISTERS ? s->chunks * s->vector * s->batch : s->vector;
+    int64_t many = s->staging == REGISTERS ? s->chunks * s->batch
+                   : s->staging == FROM_L2 ? s->batch
+                                           : 1;
+    int64_t kept = many * s->vector;
     return s->lines * (words * s->depth * s->vector_bytes / 4 + s->vector + s->batch) + kept + 32;
 }
 
