@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/bench_work.h"
+#include "harness/verify.h"
 #include "kernels/registry.h"
 #include "runtime/config.h"
 
@@ -172,8 +173,8 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
         taken++;
         choose(list, kernel, &problem, false);
     }
-    if (!taken && kernel->problem_count) { /* none is representative: the first, then */
-        struct problem problem = kernel->problems[0];
+    if (!taken && kernel->problem_count) { /* none is representative: the first, but small */
+        struct problem problem = verify_odd_problem(kernel, &kernel->problems[0]);
         problem.dtype = b->options->dtype;
         choose(list, kernel, &problem, false);
     }

@@ -238,8 +238,9 @@ enum status verify_variant(struct subject *s, const struct variant *variant,
         for (int i = 0; i < s->kernel->argument_count; i++)
             if (s->kernel->arguments[i].role != ROLE_IN)
                 outputs += s->kernel->elements(&s->problem, i);
-        bool many = outputs > HOST_ELEMENTS && device->info.kind == DEVICE_CUDA;
-        if (many && !s->kernel->host_check) {
+        bool many =
+            outputs > HOST_ELEMENTS || problem_bytes(s->kernel, &s->problem) > (double)HOST_BYTES;
+        if (many && device->info.kind == DEVICE_CUDA && !s->kernel->host_check) {
             status = verify_device(s, verdict);
         } else {
             struct allowance allowance = {dtype_roundoff(s->problem.dtype),
@@ -259,7 +260,8 @@ struct problem verify_odd_problem(const struct kernel *kernel, const struct prob
         const struct size *size = &kernel->sizes[i];
         const char *bytes = strstr(size->name, "_bytes");
         if (size->compiled) continue;
-        if (!strcmp(size->name, "rows") && odd.size[i] > 37) odd.size[i] = 37;
+        bool rows = !strcmp(size->name, "rows") || !strcmp(size->name, "outputs");
+        if (rows && odd.size[i] > 37) odd.size[i] = 37;
         if (bytes && odd.size[i] > 16 * 12345) /* keeps the mix of reads and writes */
             odd.size[i] = odd.size[i] >= problem->size[!i] ? 16 * 12345 : 16 * 5000;
     }

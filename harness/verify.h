@@ -11,11 +11,11 @@ struct verdict {
 };
 
 /* Runs the variant once on poisoned outputs and compares every element of every output with the
- * reference: on the host up to HOST_ELEMENTS outputs, else by the kernel's own `check` entry on
- * the device. On the host's path a second run over another poison must give the same bits (the
- * odd relative of a large problem always takes it). STATUS_OK, or INCORRECT, NONDETERMINISTIC,
- * LAUNCH, ... with the sentence in fail_message() and verdict->reason. */
-enum { HOST_ELEMENTS = 1 << 18 };
+ * reference: on the host up to HOST_ELEMENTS outputs of HOST_BYTES of buffers, else by the kernel's
+ * own `check` entry on the device. On the host's path a second run over another poison must give
+ * the same bits (the odd relative of a large problem always takes it). STATUS_OK, or INCORRECT,
+ * NONDETERMINISTIC, LAUNCH, ... with the sentence in fail_message() and verdict->reason. */
+enum { HOST_ELEMENTS = 1 << 18, HOST_BYTES = 16 << 20 };
 enum status verify_variant(struct subject *subject, const struct variant *variant,
                            struct verdict *verdict);
 

@@ -22,9 +22,9 @@ enum {
     GEMV_LOAD_HINT,
     GEMV_TUNABLES
 };
-extern const struct tunable gemv_tunables[GEMV_TUNABLES];
+extern const struct tunable gemv_tunables[GEMV_TUNABLES], gemv_pair_tunables[GEMV_TUNABLES];
 
-/* Rows of W for one output, and what x is. */
+/* Where a kernel has its sizes, what x is, and rows of W for one output. */
 struct gemv_form {
     int batch, inputs, outputs; /* their places among the sizes */
     bool norm;                  /* x is fp32 and normed on the way */

@@ -20,25 +20,35 @@ static const int depth[] = {1, 2, 3, 4};
 enum { SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS };
 static const int staging[] = {SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS};
 static const int blocks_per_sm[] = {0, 1, 2, 3, 4, 8};
-const struct tunable gemv_tunables[GEMV_TUNABLES] = {
-    [GEMV_BLOCK] = {"block", "threads of a block", block, COUNT(block), 256},
-    [GEMV_ROW_THREADS] = {"row_threads", "threads that share a row", row_threads,
-                          COUNT(row_threads), 32},
-    [GEMV_ROWS] = {"rows", "outputs these threads take at once", rows, COUNT(rows), 1},
-    [GEMV_UNROLL] = {"unroll", "vectors of a row a thread loads in a stage", unroll, COUNT(unroll),
-                     4},
-    [GEMV_DEPTH] = {"depth", "stages in flight", depth, COUNT(depth), 2},
-    [GEMV_STAGING] = {"staging",
-                      "activations: 0 shared memory, 1 shared memory as floats, 2 L1 and L2, "
-                      "3 registers as floats",
-                      staging, COUNT(staging), SHARED_FLOATS},
-    [GEMV_VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,
-                           COUNT(values_vector_bytes), 16},
-    [GEMV_BLOCKS_PER_SM] = {"blocks_per_sm", "0: a block a group of rows; n: a persistent grid",
-                            blocks_per_sm, COUNT(blocks_per_sm), 2},
-    [GEMV_LOAD_HINT] = {"load_hint", "of weights: 0 plain, 1 streaming, 2 not kept in L1",
-                        values_012, COUNT(values_012), 2},
-};
+/* The default has 12 vectors of weights in flight a thread, 16 where rows come in pairs. */
+#define TUNABLES(depth_)                                                                           \
+    {                                                                                              \
+        [GEMV_BLOCK] = {"block", "threads of a block", block, COUNT(block), 256},                  \
+        [GEMV_ROW_THREADS] = {"row_threads", "threads that share a row", row_threads,              \
+                              COUNT(row_threads), 32},                                             \
+        [GEMV_ROWS] = {"rows", "outputs these threads take at once", rows, COUNT(rows), 1},        \
+        [GEMV_UNROLL] = {"unroll", "vectors of a row a thread loads in a stage", unroll,           \
+                         COUNT(unroll), 4},                                                        \
+        [GEMV_DEPTH] = {"depth", "stages in flight", depth, COUNT(depth), depth_},                 \
+        [GEMV_STAGING] = {"staging",                                                               \
+                          "activations: 0 shared memory, 1 shared memory as floats, 2 L1 and L2, " \
+                          "3 registers as floats",                                                 \
+                          staging, COUNT(staging), SHARED_FLOATS},                                 \
+        [GEMV_VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,          \
+                               COUNT(values_vector_bytes), 16},                                    \
+        [GEMV_BLOCKS_PER_SM] = {"blocks_per_sm",                                                   \
+                                "0: a block a group of rows; n: a persistent grid", blocks_per_sm, \
+                                COUNT(blocks_per_sm), 2},                                          \
+        [GEMV_LOAD_HINT] = {                                                                       \
+            "load_hint",                                                                           \
+            "of weights: 0 plain, 1 streaming, 2 not kept in L1",                                  \
+            values_012,                                                                            \
+            COUNT(values_012),                                                                     \
+            2                                                                                      \
+        }                                                                                          \
+    }
+const struct tunable gemv_tunables[GEMV_TUNABLES] = TUNABLES(3);
+const struct tunable gemv_pair_tunables[GEMV_TUNABLES] = TUNABLES(2);
 
 const struct gemv_form gemv_plain = {GEMV_BATCH, GEMV_INPUTS, GEMV_OUTPUTS, false, false};
 const struct gemv_form gemv_normed = {GEMV_BATCH, GEMV_INPUTS, GEMV_OUTPUTS, true, false};
@@ -106,13 +116,23 @@ static bool stage_legal(const struct shape *s, const char **why) {
         return refuse(why, "over 48 activations a thread: no registers for them");
     if (s->unroll > s->chunks && s->unroll > 1)
         return refuse(why, "unrolled past the end of the row");
-    if (s->lines * words * s->depth * s->vector_bytes > 256)
-        return refuse(why, "over 256 bytes in flight a thread: no registers for them");
     if (!s->blocks_per_sm && s->depth > stages && s->depth > 1)
         return refuse(why, "more stages in flight than a block has");
     if (s->lines * s->batch > 32)
         return refuse(why, "over 32 sums a thread: no registers for them");
     return true;
+}
+
+/* About the registers of a thread: vectors in flight, sums, the floats of a vector of each row and
+ * of the activations (of all sequences where they come from L2: compilers load them at once), the
+ * rest. */
+static int64_t registers(const struct shape *s) {
+    int64_t words = s->staging == REGISTERS ? s->chunks : s->unroll;
+    int64_t many = s->staging == REGISTERS ? s->chunks * s->batch
+                   : s->staging == FROM_L2 ? s->batch
+                                           : 1;
+    int64_t kept = many * s->vector;
+    return s->lines * (words * s->depth * s->vector_bytes / 4 + s->vector + s->batch) + kept + 32;
 }
 
 static bool resident(const struct shape *s, const struct device_info *device, const char **why) {
@@ -124,6 +144,9 @@ static bool resident(const struct shape *s, const struct device_info *device, co
         return refuse(why, "a multiprocessor has no shared memory for so many blocks");
     if (!grid_fits(s->block, s->blocks_per_sm, device))
         return refuse(why, "more threads than a multiprocessor holds");
+    int64_t each = 65536 / (s->block * blocks) & ~7;
+    if (registers(s) > (each < 248 ? each : 248))
+        return refuse(why, "no registers for what is in flight");
     return true;
 }
 
@@ -134,6 +157,8 @@ static bool kept(const struct shape *s, const char **why) {
         return (s->rows == 1 && !s->load_hint && !s->blocks_per_sm &&
                 (s->block == 128 || s->row_threads == 512) && s->depth <= 2 && s->unroll <= 2) ||
                refuse(why, "narrow vectors are kept in their plain form only");
+    if (s->batch >= 4 && s->lines == 1)
+        return refuse(why, "activations of many sequences are read for several rows at once");
     if (s->batch == 1 && s->lines * words * s->depth < 4 && s->chunks >= 4)
         return refuse(why, "under 64 bytes in flight a thread keep no memory busy");
     if (s->load_hint != 2 && (s->staging != SHARED_FLOATS || s->depth != 2 || s->block != 256 ||

@@ -57,11 +57,15 @@ static int64_t elements(const struct problem *p, int index) {
 /* Static shared memory, in bytes: struct room of sample.cu. */
 static int room_bytes(int buckets_) { return 8 * buckets_ + 12 * 256 + 8 * 34 + 8; }
 
-/* Blocks that have to be resident at once, for barriers: by threads and by shared memory. */
+/* Blocks that have to be resident at once, for barriers: by threads, by shared memory and by up to
+ * 80 registers a thread, which is what compilers take where the block does not allow fewer. */
 static bool resident(int64_t wanted, const int *v, const struct device_info *device) {
-    int by_threads = device->threads_per_sm / v[BLOCK];
+    int most = device->threads_per_sm / v[BLOCK];
     int by_room = device->shared_per_sm / (room_bytes(v[BUCKETS]) + 1024);
-    return wanted <= (int64_t)device->sms * (by_threads < by_room ? by_threads : by_room);
+    int by_registers = v[BLOCK] < 1024 ? device->registers_per_sm / (80 * v[BLOCK]) : 1;
+    if (by_room < most) most = by_room;
+    if (device->registers_per_sm && by_registers < most) most = by_registers;
+    return wanted <= (int64_t)device->sms * most;
 }
 
 static bool legal(const struct problem *p, const struct point *t, const struct device_info *device,
