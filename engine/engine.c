@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/engine_internal.h"
+#include "kernels/registry.h"
 #include "kernels/rope/rope.h"
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -217,10 +218,8 @@ static enum status upload_words(struct engine *e, void *to, int64_t at, const vo
     return e->device->ops->upload(e->device, (int32_t *)to + at, from, (size_t)count * 4);
 }
 
-static enum status choose(struct engine *e, int sequence, int64_t last_row) {
-    const struct model_config *c = &e->model->config;
-    struct step_range range = {sequence, 1, 0};
-    void *row = rows_from(e->prefill.residual, last_row, c->hidden, DTYPE_F32);
+static enum status choose(struct engine *e, int sequence, void *row) {
+    struct step_range range = {sequence, 1, 0, false};
     program_free(e->choose[sequence]);
     e->choose[sequence] = NULL;
     TRY(program_new(e->shelf, &e->choose[sequence]));
@@ -229,14 +228,18 @@ static enum status choose(struct engine *e, int sequence, int64_t last_row) {
 }
 
 enum status engine_prompt(struct engine *e, int sequence, const int32_t *ids, int64_t count) {
-    int64_t last_row = 0;
+    void *last = NULL;
+    const struct kernel *kernel;
     TRY(check_sequence(e, sequence));
     TRY(check_prompt(e, ids, count));
     int32_t position = (int32_t)count - 1; /* the choice adds one */
     TRY(upload_words(e, e->history, sequence * e->capacity, ids, count));
+    if (registry_find("attention_prefill", &kernel))
+        TRY(prefill_by_steps(e, sequence, ids, count, &last));
+    else
+        TRY(prefill_run(e, sequence, count, &last));
     TRY(upload_words(e, e->position, sequence, &position, 1));
-    TRY(prefill_run(e, sequence, count, &last_row));
-    TRY(choose(e, sequence, last_row));
+    TRY(choose(e, sequence, last));
     e->filled[sequence] = count;
     return STATUS_OK;
 }
@@ -260,7 +263,7 @@ static enum status program_for(struct engine *e, int64_t context, struct program
     if (end > e->capacity) end = e->capacity;
     *out = e->decode[bucket];
     if (*out) return STATUS_OK;
-    struct step_range range = {0, e->batch, end};
+    struct step_range range = {0, e->batch, end, false};
     struct program *program;
     TRY(program_new(e->shelf, &program));
     enum status status = step_build(e, &range, program);

@@ -57,6 +57,7 @@ static inline void *rows_from(void *array, int64_t row, int64_t width, enum dtyp
 struct step_range {
     int first, count;
     int64_t context;
+    bool silent; /* no logits, no choice: tokens and positions stay */
 };
 enum status step_build(struct engine *engine, const struct step_range *range,
                        struct program *program);
@@ -65,8 +66,14 @@ enum status step_build(struct engine *engine, const struct step_range *range,
 enum status step_choose(struct engine *engine, const struct step_range *range, void *residual,
                         struct program *program);
 
+/* Rows `first` to the end of a decode step's buffers. */
+struct workspace step_rows(const struct engine *engine, int first);
+
 /* Takes `count` ids, already in the engine's history, through the model into a sequence's caches
- * from position 0 on; the residual of the last is left in prefill.residual at *last_row. */
-enum status prefill_run(struct engine *engine, int sequence, int64_t count, int64_t *last_row);
+ * from position 0 on; *last is the last one's residual. */
+enum status prefill_run(struct engine *engine, int sequence, int64_t count, void **last);
+/* The same position by position, as decode steps: for kernels that a prefill lacks. */
+enum status prefill_by_steps(struct engine *engine, int sequence, const int32_t *ids, int64_t count,
+                             void **last);
 
 #endif

@@ -137,13 +137,32 @@ static enum status embed(struct pass *p) {
     return run(p, &call);
 }
 
-enum status prefill_run(struct engine *e, int sequence, int64_t count, int64_t *last_row) {
+enum status prefill_run(struct engine *e, int sequence, int64_t count, void **last) {
     struct pass p = {.engine = e, .sequence = sequence};
     for (; p.start < count; p.start += p.rows) {
         p.rows = count - p.start < e->prefill_rows ? count - p.start : e->prefill_rows;
         TRY(embed(&p));
         for (p.layer = 0; p.layer < e->model->config.layers; p.layer++) TRY(layer(&p));
-        *last_row = p.rows - 1;
+        *last = rows_from(e->prefill.residual, p.rows - 1, e->model->config.hidden, DTYPE_F32);
     }
     return STATUS_OK;
+}
+
+enum status prefill_by_steps(struct engine *e, int sequence, const int32_t *ids, int64_t count,
+                             void **last) {
+    struct step_range range = {sequence, 1, count, true};
+    struct program *program;
+    const struct device_ops *ops = e->device->ops;
+    TRY(program_new(e->shelf, &program));
+    enum status status = step_build(e, &range, program);
+    if (!status) status = program_record(program);
+    for (int32_t i = 0; i < count && !status; i++) {
+        status = ops->upload(e->device, (int32_t *)e->token + sequence, &ids[i], 4);
+        if (!status) status = ops->upload(e->device, (int32_t *)e->position + sequence, &i, 4);
+        if (!status) status = program_run(program);
+    }
+    if (!status) status = ops->synchronize(e->device);
+    program_free(program);
+    *last = step_rows(e, sequence).residual;
+    return status;
 }

@@ -90,7 +90,7 @@ static enum status embed(const struct layer_at *l, struct program *program) {
     return program_add(program, &call);
 }
 
-static struct workspace from(const struct engine *e, int first) {
+struct workspace step_rows(const struct engine *e, int first) {
     const struct model_config *c = &e->model->config;
     const struct workspace *w = &e->step;
     return (struct workspace){
@@ -102,7 +102,7 @@ static struct workspace from(const struct engine *e, int first) {
 
 enum status step_build(struct engine *e, const struct step_range *range, struct program *program) {
     const struct model_config *c = &e->model->config;
-    struct layer_at l = {.engine = e, .range = range, .at = from(e, range->first)};
+    struct layer_at l = {.engine = e, .range = range, .at = step_rows(e, range->first)};
     TRY(embed(&l, program));
     for (l.layer = 0; l.layer < c->layers; l.layer++) {
         const struct layer_weights *w = &e->weights->layer[l.layer];
@@ -112,7 +112,7 @@ enum status step_build(struct engine *e, const struct step_range *range, struct 
         TRY(gate_up(&l, program));
         TRY(residual(&l, program, l.at.activation, c->intermediate, w->down, NULL));
     }
-    return step_choose(e, range, l.at.residual, program);
+    return range->silent ? STATUS_OK : step_choose(e, range, l.at.residual, program);
 }
 
 enum status step_choose(struct engine *e, const struct step_range *range, void *rows,

@@ -189,9 +189,10 @@ static double cached(const struct one *o, int argument, int64_t j, int64_t d) {
     return dtype_load(o->p->dtype, o->before[argument], o->cache + j * o->p->size[HEAD_DIM] + d);
 }
 
-/* A sum of p v, p a softmax: an error of a score is felt as its share of the sum, twice (in p and
- * in the sum of all p); that of a rounding of the new key, which may fall to the other side, too.
- */
+/* A sum of p v, p a softmax: an error e of a score moves it by p e (v - sum). The new key is
+ * rounded to the element before it is used, and a rounding may fall to the other side: of at most
+ * FLIPS elements, each felt as the largest term of the score. */
+enum { FLIPS = 4 };
 static void attend(const struct one *o, int64_t head, double *want, double *magnitude) {
     const int64_t *n = o->p->size, dim = n[HEAD_DIM], seen = o->position - o->low + 1;
     double q[256], size[256], greatest = -INFINITY, all = 0, flip = 0;
@@ -225,8 +226,8 @@ static void attend(const struct one *o, int64_t head, double *want, double *magn
             size_of += score[j] / all * terms[j] * fabs(cached(o, CACHE_V, o->low + j, d) - sum);
         int64_t at = (o->sequence * n[HEADS] + head) * dim + d;
         want[at] = sum;
-        magnitude[at] = size_of + FLIPS * 2 * roundings * score[seen - 1] / all * flip *
-                                      fabs(o->v[d] - sum);
+        magnitude[at] =
+            size_of + FLIPS * 2 * roundings * score[seen - 1] / all * flip * fabs(o->v[d] - sum);
     }
     free(score), free(terms);
 }

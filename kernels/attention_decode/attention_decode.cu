@@ -262,9 +262,9 @@ ENTRY(check)
                 if (j <= at) {
                     score = 0;
                     for (int d = 0; d < HEAD_DIM; d++) {
-                        double key_d = j == at ? k[d]
-                                               : (double)E::load(
-                                                     cache_k[cache + (long long)j * HEAD_DIM + d]);
+                        double key_d =
+                            j == at ? k[d]
+                                    : (double)E::load(cache_k[cache + (long long)j * HEAD_DIM + d]);
                         score += q[d] * key_d, abs_terms += plus(q[d] * key_d);
                     }
                     score /= sqrt((double)HEAD_DIM), abs_terms /= sqrt((double)HEAD_DIM);
