@@ -250,6 +250,30 @@ def test_layers_put_together_otherwise_are_left_alone():
         assert (model(ids).logits - plain).abs().max() <= 1e-5 * plain.abs().max()
 
 
+def test_phi3_is_recognised_in_part(launches):
+    """Gate and up in one projection, q, k and v in another; dropout in its residuals."""
+    model = models.build("Phi3")
+    with torch.inference_mode():
+        plain = model(ids).logits
+        done = quiet(model)
+        fast = model(ids).logits
+    assert set(done.replaced) == {("rope", "Phi3Attention"), ("swiglu", "Phi3MLP"),
+                                  ("rmsnorm", "Phi3RMSNorm")}
+    assert {n: launches.count(n) for n in set(launches)} == {"rmsnorm": 7, "swiglu": 3, "rope": 3}
+    assert (fast - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_pairs_turned_otherwise_are_left_alone():
+    """Cohere turns neighbours; its norms are LayerNorms."""
+    model = models.build("Cohere")
+    with torch.inference_mode():
+        plain = model(ids).logits
+        done = quiet(model)
+        assert reasons(done) == {
+            ("rope", "CohereAttention"): "its rotary embedding turns other pairs"}
+        assert (model(ids).logits - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
 class ScaledDecoderLayer(transformers.models.llama.modeling_llama.LlamaDecoderLayer):
     def forward(self, hidden_states, **kwargs):
         return 0.5 * super().forward(hidden_states, **kwargs)
