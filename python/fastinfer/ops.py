@@ -20,7 +20,7 @@ if not hasattr(torch.library, "custom_op"):
 __all__ = ["add_rmsnorm", "rmsnorm", "rope", "rope_angles", "swiglu"]
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 _ALIGNMENT = 16  # bytes: FASTINFER_ALIGNMENT
 _kernels = {}
 _stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
@@ -64,7 +64,7 @@ def traced(*tensors):
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or _modes():
         return True
     for tensor in tensors:
-        if type(tensor) not in _PLAIN and isinstance(tensor, torch.Tensor):
+        if type(tensor) not in PLAIN and isinstance(tensor, torch.Tensor):
             return True
     return False
 

@@ -94,6 +94,29 @@ def test_compiled(family, launches):
     assert torch.equal(again, plain)
 
 
+def test_compiled_for_any_length():
+    torch._dynamo.reset()
+    model = models.build("Llama")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        inputs = [ids, ids[:, :5], ids.repeat(1, 3)]
+        plain = [model(i, use_cache=False).logits for i in inputs]
+        with quiet(model):
+            for i, want in zip(inputs, plain):
+                got = compiled(i, use_cache=False).logits
+                assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+def test_the_table_of_angles_goes_with_them():
+    from fastinfer import forwards as module
+
+    model = models.build("Llama")
+    with torch.inference_mode(), quiet(model):
+        model(ids)
+        assert module._angles.cos is not None and module._angles.cos() is None
+        assert not module._angles.found
+
+
 def test_scaled_rope():
     """Llama 3's frequencies: the angles are the model's own, whatever made them."""
     scaling = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -325,6 +348,18 @@ def test_hooks_on_a_norm_still_run():
     with torch.inference_mode(), quiet(model):
         model(ids)
     assert seen == [1]
+
+
+def test_tensors_of_another_kind_run_the_original(launches):
+    class Sharded(torch.Tensor):
+        pass
+
+    model = models.build("Llama")
+    quiet(model, "rmsnorm")
+    del launches[:]
+    with torch.no_grad():
+        got = model.model.norm(torch.randn(2, 64).as_subclass(Sharded))
+    assert isinstance(got, Sharded) and not launches
 
 
 def test_mixed_dtypes_run_the_original(launches):
