@@ -16,12 +16,9 @@ from . import ops
 
 
 def norm_eps(module):
-    """The eps of an RMSNorm under any of its names; None where there is none."""
-    for name in ("variance_epsilon", "eps"):
-        eps = getattr(module, name, None)
-        if eps is not None:
-            return float(eps)
-    return None
+    """The eps of an RMSNorm under either of its names; None where there is none."""
+    own = vars(module)
+    return own["variance_epsilon"] if "variance_epsilon" in own else own.get("eps")
 
 
 def plain_rmsnorm(x, weight, eps):
@@ -51,7 +48,6 @@ def plain_rope(q, k, cos, sin, unsqueeze_dim):
 # --- may the kernels run? -----------------------------------------------------------------------
 
 _warned = False
-_DEVICES = ("cpu", "cuda")
 
 
 def _wanted(*tensors):
@@ -69,11 +65,13 @@ def _wanted(*tensors):
 def ready(first, *others):
     """Plain tensors (not sharded or quantised ones) of one dtype that the kernels have, on one
     device that they run on, and no gradients."""
-    dtype, device = first.dtype, first.device
-    if type(first) not in ops.PLAIN or dtype not in ops.DTYPES or device.type not in _DEVICES:
+    dtype, index = first.dtype, first.get_device()
+    if type(first) not in ops.PLAIN or dtype not in ops.DTYPES:
+        return False
+    if not (first.is_cuda if index >= 0 else first.is_cpu):
         return False
     for other in others:
-        if type(other) not in ops.PLAIN or other.dtype != dtype or other.device != device:
+        if type(other) not in ops.PLAIN or other.dtype != dtype or other.get_device() != index:
             return False
     return not _wanted(first, *others)
 
@@ -142,7 +140,7 @@ class _Angles(threading.local):
         if cos.is_cuda and torch.cuda.is_current_stream_capturing():
             return ops.rope_angles(cos, sin, lead, head_dim)  # a graph must hold its own
         # what one stream made is not handed to another, which would have to wait for it
-        key = (lead, head_dim, _version(cos), _version(sin), ops.current_stream(cos.device))
+        key = (lead, head_dim, _version(cos), _version(sin), ops.current_stream(cos.get_device()))
         if self.cos is None or self.cos() is not cos or self.sin() is not sin or self.key != key:
             self.found = found = list(ops.rope_angles(cos, sin, lead, head_dim))
             self.cos = weakref.ref(cos, lambda _: found.clear())
