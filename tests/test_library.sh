@@ -37,6 +37,10 @@ try "it needs no CUDA library to load" no_cuda
 try "the header is C17" header cc -std=c17 -x c
 try "the header is C++17" header c++ -std=c++17 -x c++
 
+# the Python package, as far as it goes without PyTorch
+FASTINFER_LIBRARY=$library PYTHONPATH=python PYTHONDONTWRITEBYTECODE=1 python3 -W error tests/library_from_python.py 2>&1 ||
+    echo "not ok - library_from_python.py ended with $?"
+
 # as a guest in a CUDA program, where NVRTC can compile for the T4 that the stub pretends to be
 program=$(dirname "$library")/fastinfer
 if ! "$program" build rmsnorm --arch sm_75 >/dev/null 2>&1; then
