@@ -119,8 +119,8 @@ def _attention_forward(module):
         turn = original.__globals__["apply_rotary_pos_emb"]
         if not _same_rope(turn, weight):
             raise _Unfit("its rotary embedding turns other pairs")
-        # The same code, with one name meaning something else; nameless, since a tracer would look
-        # names up in the module that it is called after.
+        # The same code, with one name meaning something else; nameless, since a tracer may look
+        # names up in the module that they are called after.
         names = dict(original.__globals__, apply_rotary_pos_emb=forwards.rope_in_place(turn))
         names.pop("__name__", None)
         forward = types.FunctionType(original.__code__, names, original.__name__,
