@@ -5,14 +5,8 @@ import os
 import shutil
 import subprocess
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
-from setuptools.dist import Distribution
-
-try:
-    from setuptools.command.bdist_wheel import bdist_wheel
-except ImportError:
-    from wheel.bdist_wheel import bdist_wheel
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NEEDS = ("libfastinfer.so could not be built by `make library`: gcc, g++, make and the headers of "
@@ -43,16 +37,9 @@ class BuildWithLibrary(build_py):
         return os.path.join(HERE, "build", "release", "libfastinfer.so")
 
 
-class AnyPython(bdist_wheel):
-    """One wheel a platform: the library knows nothing of Python."""
+# Without Python's headers the package launches through ctypes.
+DISPATCH = Extension("fastinfer._dispatch", ["python/dispatch.c"], include_dirs=["."],
+                     py_limited_api=True, optional=True)
 
-    def get_tag(self):
-        return "py3", "none", super().get_tag()[2]
-
-
-class WithLibrary(Distribution):
-    def has_ext_modules(self):
-        return True
-
-
-setup(cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": AnyPython}, distclass=WithLibrary)
+setup(cmdclass={"build_py": BuildWithLibrary}, ext_modules=[DISPATCH],
+      options={"bdist_wheel": {"py_limited_api": "cp39"}})

@@ -36,3 +36,27 @@ try "the header promises all that it shows" nothing_hidden
 try "it needs no CUDA library to load" no_cuda
 try "the header is C17" header cc -std=c17 -x c
 try "the header is C++17" header c++ -std=c++17 -x c++
+
+# the Python package, as far as it goes without PyTorch
+FASTINFER_LIBRARY=$library PYTHONPATH=python PYTHONDONTWRITEBYTECODE=1 python3 -W error tests/library_from_python.py 2>&1 ||
+    echo "not ok - library_from_python.py ended with $?"
+
+# as a guest in a CUDA program, where NVRTC can compile for the T4 that the stub pretends to be
+program=$(dirname "$library")/fastinfer
+if ! "$program" build rmsnorm --arch sm_75 >/dev/null 2>&1; then
+    echo "ok $((number + 1)) - a guest on a GPU # SKIP no NVRTC here to compile with"
+    exit 0
+fi
+scratch=$(mktemp -d)
+{
+    cc -std=gnu17 -fPIC -I. -DREST -c tests/cuda_stub.c -o "$scratch/rest.o" &&
+        cc -std=gnu17 -fPIC -I. -c tests/cuda_stub.c -o "$scratch/stub.o" &&
+        cc -shared -Wl,-soname,libcuda.so.1 "$scratch/stub.o" "$scratch/rest.o" -o "$scratch/libcuda.so.1" &&
+        cc -std=gnu17 -I. tests/library_guest.c "$library" "$scratch/libcuda.so.1" \
+            -Wl,-rpath,"$scratch" -Wl,-rpath,"$(cd "$(dirname "$library")" && pwd)" -o "$scratch/guest" &&
+        "$scratch/guest" configs
+} >"$scratch/said" 2>&1
+guest=$?
+grep -v "not measured" "$scratch/said"
+rm -rf "$scratch"
+[ $guest -eq 0 ] || echo "not ok - the guest ended with $guest"

@@ -16,12 +16,9 @@ from . import ops
 
 
 def norm_eps(module):
-    """The eps of an RMSNorm under any of its names; None where there is none."""
-    for name in ("variance_epsilon", "eps"):
-        eps = getattr(module, name, None)
-        if eps is not None:
-            return float(eps)
-    return None
+    """The eps of an RMSNorm under either of its names; None where there is none."""
+    own = vars(module)
+    return own["variance_epsilon"] if "variance_epsilon" in own else own.get("eps")
 
 
 def plain_rmsnorm(x, weight, eps):
@@ -66,11 +63,15 @@ def _wanted(*tensors):
 
 
 def ready(first, *others):
-    """One dtype that the kernels have, one device that they run on, and no gradients."""
-    if first.dtype not in ops.DTYPES or first.device.type not in ("cpu", "cuda"):
+    """Plain tensors (not sharded or quantised ones) of one dtype that the kernels have, on one
+    device that they run on, and no gradients."""
+    dtype, index = first.dtype, first.get_device()
+    if type(first) not in ops.PLAIN or dtype not in ops.DTYPES:
+        return False
+    if not (first.is_cuda if index >= 0 else first.is_cpu):
         return False
     for other in others:
-        if other.dtype != first.dtype or other.device != first.device:
+        if type(other) not in ops.PLAIN or other.dtype != dtype or other.get_device() != index:
             return False
     return not _wanted(first, *others)
 
@@ -128,27 +129,27 @@ def layer_forward(original, defaults):
 
 
 class _Angles(threading.local):
-    """The table of the cos and sin that came last: a model makes them once for all its layers."""
+    """The table of the cos and sin that came last: a model makes them once for all its layers. It
+    goes when they go. (Changes of them in place are seen by their version, which tensors made in
+    inference mode lack; models make new ones.)"""
 
-    cos = sin = key = found = None
+    cos = sin = key = None
+    found = ()
 
     def get(self, cos, sin, lead, head_dim):
         if cos.is_cuda and torch.cuda.is_current_stream_capturing():
             return ops.rope_angles(cos, sin, lead, head_dim)  # a graph must hold its own
-        key = (lead, head_dim, _version(cos), _version(sin), _capture_free_stream(cos))
+        # what one stream made is not handed to another, which would have to wait for it
+        key = (lead, head_dim, _version(cos), _version(sin), ops.current_stream(cos.get_device()))
         if self.cos is None or self.cos() is not cos or self.sin() is not sin or self.key != key:
-            self.found = ops.rope_angles(cos, sin, lead, head_dim)
-            self.cos, self.sin, self.key = weakref.ref(cos), weakref.ref(sin), key
+            self.found = found = list(ops.rope_angles(cos, sin, lead, head_dim))
+            self.cos = weakref.ref(cos, lambda _: found.clear())
+            self.sin, self.key = weakref.ref(sin), key
         return self.found
 
 
 def _version(tensor):
     return 0 if tensor.is_inference() else tensor._version
-
-
-def _capture_free_stream(tensor):
-    """What was made on one stream is not handed to another, which would have to wait for it."""
-    return ops.current_stream(tensor.device)
 
 
 _angles = _Angles()

@@ -51,13 +51,23 @@ def _mark(function, kernel):
 
 def _weight(module, name="weight"):
     weight = getattr(module, name, None)
-    if weight is None or weight.is_meta:
+    if not isinstance(weight, torch.Tensor):
+        raise _Unfit("it has no %s" % name)
+    if weight.is_meta:
         raise _Unfit("its weights are not loaded")
     if weight.dtype not in ops.DTYPES:
         raise _Unfit("its weights are %s" % weight.dtype)
     if weight.device.type not in ("cpu", "cuda"):
         raise _Unfit("it is on %s" % weight.device)
     return weight
+
+
+def _matrix(module):
+    """The first of its matrices: its dtype and device."""
+    for name, parameter in module.named_parameters():
+        if parameter.dim() == 2:
+            return _weight(module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+    raise _Unfit("it has no plain matrices")
 
 
 def _norm_forward(module):
@@ -104,13 +114,13 @@ def _same_rope(function, like):
 
 def _attention_forward(module):
     original = inspect.unwrap(type(module).forward)
-    weight = _weight(module.q_proj)
+    weight = _matrix(module)
     if original not in _rope_forwards:
         turn = original.__globals__["apply_rotary_pos_emb"]
         if not _same_rope(turn, weight):
             raise _Unfit("its rotary embedding turns other pairs")
-        # The same code, with one name meaning something else; nameless, since a tracer would look
-        # names up in the module that it is called after.
+        # The same code, with one name meaning something else; nameless, since a tracer may look
+        # names up in the module that they are called after.
         names = dict(original.__globals__, apply_rotary_pos_emb=forwards.rope_in_place(turn))
         names.pop("__name__", None)
         forward = types.FunctionType(original.__code__, names, original.__name__,
@@ -179,8 +189,6 @@ def _is_mlp(module):
 
 
 def _is_attention(module):
-    if not isinstance(getattr(module, "q_proj", None), nn.Module):
-        return False
     code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     return code is not None and "apply_rotary_pos_emb" in code.co_names
 

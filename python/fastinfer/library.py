@@ -7,6 +7,11 @@ import ctypes
 import os
 import threading
 
+try:
+    from . import _dispatch  # a compiled launch; a checkout has none, and ctypes does
+except ImportError:
+    _dispatch = None
+
 __all__ = ["Device", "FastInferError", "Kernel", "library_path"]
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -125,7 +130,9 @@ class Kernel:
         self.pointers = _P * lib.fastinfer_kernel_pointers(handle)
         self.sizes = ctypes.c_int64 * lib.fastinfer_kernel_sizes(handle)
         self.reals = ctypes.c_double * lib.fastinfer_kernel_reals(handle)
+        self.counts = (self.pointers._length_, self.sizes._length_, self.reals._length_)
         self._launch = lib.fastinfer_kernel_launch
+        self._addresses = (ctypes.cast(self._launch, _P).value, handle.value)
 
     def prepare(self, sizes):
         """Compiles and loads what would run; its point, "block=128,...", and bytes of scratch."""
@@ -134,10 +141,18 @@ class Kernel:
                                                  ctypes.byref(scratch)))
         return point.value.decode(), scratch.value
 
-    def launch(self, pointers, sizes, reals, stream):
-        """Enqueues on a raw CUstream (0: the default one). reals: () for the defaults. Kernels that
-        want scratch are refused with the library's sentence: none of the package's does."""
-        code = self._launch(self.handle, self.pointers(*pointers), self.sizes(*sizes),
-                            self.reals(*reals) if reals else None, None, 0, stream)
+    def launch(self, tensors, sizes, reals, stream):
+        """Enqueues on a raw CUstream (0: the default one). tensors: or addresses, or None. reals: ()
+        for the defaults. Kernels that want scratch are refused with the library's sentence: none of
+        the package's does."""
+        if (len(tensors), len(sizes), len(reals) or self.counts[2]) != self.counts:
+            raise TypeError("%s: %d tensors, %d sizes and %d reals were expected"
+                            % ((self.name,) + self.counts))
+        if _dispatch is not None:
+            code = _dispatch.launch(*self._addresses, sizes, reals, stream, tensors)
+        else:
+            pointers = [t.data_ptr() if hasattr(t, "data_ptr") else t for t in tensors]
+            code = self._launch(self.handle, self.pointers(*pointers), self.sizes(*sizes),
+                                self.reals(*reals) if reals else None, None, 0, stream)
         if code:
             check(code)

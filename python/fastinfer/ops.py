@@ -20,26 +20,26 @@ if not hasattr(torch.library, "custom_op"):
 __all__ = ["add_rmsnorm", "rmsnorm", "rope", "rope_angles", "swiglu"]
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32"}
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 _ALIGNMENT = 16  # bytes: FASTINFER_ALIGNMENT
 _kernels = {}
 _stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-
-
+_compiling, _tracing = torch.compiler.is_compiling, torch.jit.is_tracing
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 
 
-def current_stream(device):
-    if device.type != "cuda":
+def current_stream(index):
+    """The raw stream of cuda:index; 0 for the CPU, whose index is -1."""
+    if index < 0:
         return 0
     if _stream is not None:
-        return _stream(device.index)
-    return torch.cuda.current_stream(device).cuda_stream
+        return _stream(index)
+    return torch.cuda.current_stream(index).cuda_stream
 
 
 def _kernel(name, tensor, *sizes):
     """The library's kernel for a tensor's device and dtype; opened on first use."""
-    key = (name, tensor.device, tensor.dtype, sizes)
+    key = (name, tensor.get_device(), tensor.dtype, sizes)
     kernel = _kernels.get(key)
     if kernel is None:
         names, fixed = _COMPILED[name]
@@ -61,10 +61,10 @@ _COMPILED = {
 
 def traced(*tensors):
     """Whether a call must go through the dispatcher."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _modes():
+    if _compiling() or _tracing() or _modes():
         return True
     for tensor in tensors:
-        if type(tensor) not in _PLAIN and isinstance(tensor, torch.Tensor):
+        if type(tensor) not in PLAIN and isinstance(tensor, torch.Tensor):
             return True
     return False
 
@@ -163,9 +163,8 @@ def _check_norm(op, tensors, direct=True):
 def _rmsnorm(x, weight, eps, out):
     hidden = x.shape[-1]
     if x.numel():
-        _kernel("rmsnorm", x, hidden).launch((out.data_ptr(), x.data_ptr(), weight.data_ptr()),
-                                             (x.numel() // hidden,), (eps,),
-                                             current_stream(x.device))
+        _kernel("rmsnorm", x, hidden).launch(
+            (out, x, weight), (x.numel() // hidden,), (eps,), current_stream(x.get_device()))
     return out
 
 
@@ -210,8 +209,7 @@ def _add_rmsnorm(x, residual, weight, eps, out):
     hidden = x.shape[-1]
     if x.numel():
         _kernel("add_rmsnorm", x, hidden).launch(
-            (out.data_ptr(), residual.data_ptr(), x.data_ptr(), weight.data_ptr()),
-            (x.numel() // hidden,), (eps,), current_stream(x.device))
+            (out, residual, x, weight), (x.numel() // hidden,), (eps,), current_stream(x.get_device()))
     return out
 
 
@@ -271,8 +269,7 @@ def _swiglu(gate, up, out):
     width = out.shape[-1]
     if out.numel():
         _kernel("swiglu", gate, width, int(up is None)).launch(
-            (out.data_ptr(), gate.data_ptr(), 0 if up is None else up.data_ptr()),
-            (out.numel() // width,), (), current_stream(gate.device))
+            (out, gate, up), (out.numel() // width,), (), current_stream(gate.get_device()))
     return out
 
 
@@ -413,8 +410,7 @@ def rope_by_angles(q, k, table, row, adjacent):
     """rope with what rope_angles made, and no questions asked."""
     if q.numel() or k.numel():
         kernel = _kernel("rope", q, q.shape[-2], k.shape[-2], q.shape[-1], int(adjacent))
-        kernel.launch((q.data_ptr(), k.data_ptr(), row.data_ptr(), 0, table.data_ptr()),
-                      (row.shape[0], table.shape[0]), (), current_stream(q.device))
+        kernel.launch((q, k, row, None, table), (row.shape[0], table.shape[0]), (), current_stream(q.get_device()))
 
 
 @torch.library.custom_op(

@@ -94,6 +94,29 @@ def test_compiled(family, launches):
     assert torch.equal(again, plain)
 
 
+def test_compiled_for_any_length():
+    torch._dynamo.reset()
+    model = models.build("Llama")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        inputs = [ids, ids[:, :5], ids.repeat(1, 3)]
+        plain = [model(i, use_cache=False).logits for i in inputs]
+        with quiet(model):
+            for i, want in zip(inputs, plain):
+                got = compiled(i, use_cache=False).logits
+                assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+def test_the_table_of_angles_goes_with_them():
+    from fastinfer import forwards as module
+
+    model = models.build("Llama")
+    with torch.inference_mode(), quiet(model):
+        model(ids)
+        assert module._angles.cos is not None and module._angles.cos() is None
+        assert not module._angles.found
+
+
 def test_scaled_rope():
     """Llama 3's frequencies: the angles are the model's own, whatever made them."""
     scaling = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -250,6 +273,30 @@ def test_layers_put_together_otherwise_are_left_alone():
         assert (model(ids).logits - plain).abs().max() <= 1e-5 * plain.abs().max()
 
 
+def test_phi3_is_recognised_in_part(launches):
+    """Gate and up in one projection, q, k and v in another; dropout in its residuals."""
+    model = models.build("Phi3")
+    with torch.inference_mode():
+        plain = model(ids).logits
+        done = quiet(model)
+        fast = model(ids).logits
+    assert set(done.replaced) == {("rope", "Phi3Attention"), ("swiglu", "Phi3MLP"),
+                                  ("rmsnorm", "Phi3RMSNorm")}
+    assert {n: launches.count(n) for n in set(launches)} == {"rmsnorm": 7, "swiglu": 3, "rope": 3}
+    assert (fast - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_pairs_turned_otherwise_are_left_alone():
+    """Cohere turns neighbours; its norms are LayerNorms."""
+    model = models.build("Cohere")
+    with torch.inference_mode():
+        plain = model(ids).logits
+        done = quiet(model)
+        assert reasons(done) == {
+            ("rope", "CohereAttention"): "its rotary embedding turns other pairs"}
+        assert (model(ids).logits - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
 class ScaledDecoderLayer(transformers.models.llama.modeling_llama.LlamaDecoderLayer):
     def forward(self, hidden_states, **kwargs):
         return 0.5 * super().forward(hidden_states, **kwargs)
@@ -301,6 +348,18 @@ def test_hooks_on_a_norm_still_run():
     with torch.inference_mode(), quiet(model):
         model(ids)
     assert seen == [1]
+
+
+def test_tensors_of_another_kind_run_the_original(launches):
+    class Sharded(torch.Tensor):
+        pass
+
+    model = models.build("Llama")
+    quiet(model, "rmsnorm")
+    del launches[:]
+    with torch.no_grad():
+        got = model.model.norm(torch.randn(2, 64).as_subclass(Sharded))
+    assert isinstance(got, Sharded) and not launches
 
 
 def test_mixed_dtypes_run_the_original(launches):

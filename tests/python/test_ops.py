@@ -1,5 +1,7 @@
 """fastinfer.ops against the formulas in fp64: values, strides, shapes and what is refused."""
 
+import ctypes
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -278,6 +280,30 @@ def test_refusals_of_the_library():
     with pytest.raises(FastInferError) as caught:
         kernel.launch((16, 8, 32), (1,), (), 0)
     assert caught.value.code == "argument" and "x lies at 0x8" in str(caught.value)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_both_ways_to_launch(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(library, "_dispatch", None)
+    elif library._dispatch is None:
+        pytest.skip("the package was not installed, or built without Python's headers")
+    x, w = torch.randn(3, 64), torch.randn(64)
+    kernel = library.Kernel("cpu", "rmsnorm", "float32", {"hidden": 64})
+    tensors = (torch.empty_like(x), x, w)
+    kernel.launch(tensors, (3,), (0.5,), 0)
+    assert_close(tensors[0], norm(x.double(), w.double(), 0.5))
+    kernel.launch(tuple(t.data_ptr() for t in tensors), (3,), (), 0)
+    assert_close(tensors[0], norm(x.double(), w.double(), 1e-5))
+    gate = torch.randn(3, 80)
+    assert_close(ops.swiglu(gate), torch.nn.functional.silu(gate.double()[:, :40])
+                 * gate.double()[:, 40:])
+    for arguments in (((x, w), (3,), (0.5,)), ((x, x, w), (), (0.5,)), ((x, x, w), (3,), (1., 1.))):
+        refuses(TypeError, "3 tensors, 1 sizes and 1 reals were", lambda: kernel.launch(*arguments, 0))
+    with pytest.raises((TypeError, AttributeError, OverflowError, ctypes.ArgumentError)):
+        kernel.launch((x, "y", w), (3,), (0.5,), 0)
+    with pytest.raises((TypeError, OverflowError, ctypes.ArgumentError)):
+        kernel.launch((x, x, w), ("3",), (0.5,), 0)
 
 
 def test_threads():
