@@ -100,6 +100,11 @@ static bool bulk_legal(const struct row *row, const struct device_info *device, 
         return refuse(why, "teams are whole warps with equal parts of a row, where that can be");
     if (threads > 32 && (row->reduce != 2 || row->rows_per_block > 8))
         return refuse(why, "teams of several warps: up to 8, who add up in shared memory");
+    /* from what NVRTC makes of them; 64 Ki registers a multiprocessor on all that have bulk copies
+     */
+    int64_t registers = 32 + 2 * row->hidden / threads;
+    if (registers * row->block * (blocks ? blocks : 1) > 65536)
+        return refuse(why, "more threads with parts of a row than registers hold at once");
     if (row->load_hint > 1 || (row->store_hint < 2 && row->load_hint != row->store_hint))
         return refuse(why, "bulk copies stream both ways or neither");
     if (bytes + OWN_BYTES > device->shared_per_block / (blocks ? 1 : 2) ||
