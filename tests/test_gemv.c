@@ -133,7 +133,7 @@ static void grids_are_resident(void **state) {
             struct device_info info = machine(arch);
             struct problem problem;
             struct point *space, *sample;
-            int count, taken;
+            int count, taken = 0;
             if (problem_parse(kernel, cases[i].problem, &problem) ||
                 space_enumerate(kernel, &problem, &info, &space, &count) ||
                 space_sample(kernel, space, count, 4, 7 + i, &sample, &taken))

@@ -19,6 +19,12 @@ static int64_t elements(const struct problem *p, int index) {
     return index == WEIGHT ? p->size[HIDDEN] : p->size[ROWS] * p->size[HIDDEN];
 }
 
+static bool legal(const struct problem *p, const struct point *t, const struct device_info *device,
+                  const char **why) {
+    if (t->value[RMSNORM_BULK]) return refuse(why, "only rmsnorm takes its rows by bulk copies");
+    return rmsnorm_legal(p, t, device, why);
+}
+
 static struct plan plan(const struct problem *p, const struct point *t,
                         const struct device_info *device) {
     return rmsnorm_plan("add_rmsnorm", p, t, device);
@@ -73,7 +79,7 @@ const struct kernel kernel_add_rmsnorm = {
     .bound = {160, "as rmsnorm (up to hidden/16 squares added in a row, halved by the root); the "
                    "sum x + residual rounds once, by 1 u32 of its terms"},
     .elements = elements,
-    .legal = rmsnorm_legal,
+    .legal = legal,
     .plan = plan,
     .cost = cost,
     .reference = reference,

@@ -32,6 +32,14 @@ DEVICE void gemv_floats(const float *p, float *f, int_tag<8>) {
     gemv_floats(p, f, int_tag<4>()), gemv_floats(p + 4, f + 4, int_tag<4>());
 }
 
+// N, or the next power of two.
+template <int N> struct gemv_padded {
+    enum { COUNT = 2 * gemv_padded<(N + 1) / 2>::COUNT };
+};
+template <> struct gemv_padded<1> {
+    enum { COUNT = 1 };
+};
+
 // Sums of a[0] .. a[P - 1] over 2 X lanes that are neighbours: each turn halves what a lane still
 // has to add and keeps, so that P sums cost about P shuffles and not 5 P. P is a power of two. In
 // the end lane l of them holds sum l P / 2X in a[0] where P <= 2X, else sums l P / 2X + i in a[i].
@@ -68,13 +76,13 @@ template <class POINT, class SINK> struct gemv_run {
     typedef typename as_given::type input;
     typedef typename word_of<POINT::BYTES_>::type word;
 
+    static const int SOURCE = POINT::SOURCE_; // not of the enumeration that it is compared with
     enum {
         B = POINT::BATCH_,
         ROWS_ = POINT::ROWS_,
         TEAM = POINT::TEAM_,
         THREADS_ = POINT::THREADS_,
         AHEAD_ = POINT::AHEAD_,
-        SOURCE = POINT::SOURCE_,
         NORM_ = POINT::NORM_,
         V = POINT::BYTES_ / E::BYTES,                             // elements of a word
         WORDS_ = POINT::INPUTS_ / V,                              // of a row
@@ -88,14 +96,8 @@ template <class POINT, class SINK> struct gemv_run {
         LANES_ = TEAM < 32 ? TEAM : 32,           // a team's, in a warp
         WARPS = TEAM < 32 ? 1 : TEAM / 32,        // a team's
         SUMS = LINES * B,                         // a team's
-        FOLD = SUMS <= 1    ? 1
-               : SUMS <= 2  ? 2
-               : SUMS <= 4  ? 4
-               : SUMS <= 8  ? 8
-               : SUMS <= 16 ? 16
-               : SUMS <= 32 ? 32
-                            : 64,   // SUMS and zeros
-        SET = TEAMS * SUMS * WARPS, // floats of all the block's sums
+        FOLD = gemv_padded<SUMS>::COUNT,          // SUMS and zeros
+        SET = TEAMS * SUMS * WARPS,               // floats of all the block's sums
         // Teams of more than a warp meet at a barrier: once for so many turns.
         TURNS = TEAM <= 32        ? 1
                 : SET * 8 <= 2048 ? 8
@@ -103,6 +105,7 @@ template <class POINT, class SINK> struct gemv_run {
                                   : 1,
         PLANE = V < 4 ? V : 4, // floats of a 16-byte load of staged activations
         PLANES = V / PLANE,
+        KEPT = SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1,         // activations in registers
         STAGED = SOURCE == GEMV_ELEMENTS || SOURCE == GEMV_FLOATS, // in shared memory
     };
 
@@ -184,17 +187,8 @@ template <class POINT, class SINK> struct gemv_run {
     }
 
     // All of the activations to where they are wanted, and 1 / rms of each sequence.
-    DEVICE void stage(const activations &x,
-                      float (&keep)[B][SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1], float eps,
-                      float *scale) {
-        enum {
-            SQUARES = POINT::BATCH_ <= 1   ? 1
-                      : POINT::BATCH_ <= 2 ? 2
-                      : POINT::BATCH_ <= 4 ? 4
-                      : POINT::BATCH_ <= 8 ? 8
-                                           : 16,
-            PARTS = THREADS_ / 32
-        };
+    DEVICE void stage(const activations &x, float (&keep)[B][KEPT], float eps, float *scale) {
+        enum { SQUARES = gemv_padded<B>::COUNT, PARTS = THREADS_ / 32 };
         SHARED(float, part, [PARTS][SQUARES]);
         float squares[SQUARES];
 #pragma unroll
@@ -206,11 +200,9 @@ template <class POINT, class SINK> struct gemv_run {
                 for (int i = 0; i < CHUNKS_; i++) {
                     const int n = threadIdx.x % TEAM + i * TEAM;
 #pragma unroll
-                    for (int k = 0; k < V; k++)
-                        keep[b][SOURCE == GEMV_REGISTERS ? i * V + k : 0] = 0.0f;
+                    for (int k = 0; k < V; k++) keep[b][(i * V + k) % KEPT] = 0.0f;
                     if (!RAGGED_ || n < WORDS_)
-                        squares[b] +=
-                            stage_word(x, b, n, keep[b] + (SOURCE == GEMV_REGISTERS ? i * V : 0));
+                        squares[b] += stage_word(x, b, n, keep[b] + (i * V % KEPT));
                 }
             } else if (STAGED || NORM_) {
                 for (int n = threadIdx.x; n < WORDS_; n += THREADS_)
@@ -236,8 +228,7 @@ template <class POINT, class SINK> struct gemv_run {
 
     // Adds a stage's products; n is the first word's place in its row.
     DEVICE void multiply(const word (&w)[LINES][STEP], const activations &x,
-                         const float (&keep)[B][SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1], int n,
-                         float (&sum)[LINES][B]) {
+                         const float (&keep)[B][KEPT], int n, float (&sum)[LINES][B]) {
 #pragma unroll
         for (int i = 0; i < STEP; i++) {
             const int at = n + i * TEAM;
@@ -262,10 +253,8 @@ template <class POINT, class SINK> struct gemv_run {
                     float word_sum = 0.0f;
 #pragma unroll
                     for (int k = 0; k < V; k++)
-                        word_sum +=
-                            f[l][k] * (SOURCE == GEMV_REGISTERS
-                                           ? keep[b][SOURCE == GEMV_REGISTERS ? i * V + k : 0]
-                                           : g[k]);
+                        word_sum += f[l][k] *
+                                    (SOURCE == GEMV_REGISTERS ? keep[b][(i * V + k) % KEPT] : g[k]);
                     sum[l][b] += word_sum;
                 }
             }
@@ -324,7 +313,7 @@ template <class POINT, class SINK> struct gemv_run {
         const int turns = first < m.outputs ? (m.outputs - first + stride - 1) / stride : 0;
         const int stages = turns * STEPS;
         word w[AHEAD_][LINES][STEP];
-        float keep[B][SOURCE == GEMV_REGISTERS ? CHUNKS_ * V : 1], sum[LINES][B];
+        float keep[B][KEPT], sum[LINES][B];
 
         // What is fetched next, and what is used next: stage, place in the row, row.
         int coming = 0, coming_step = 0, coming_row = first + team * ROWS_;

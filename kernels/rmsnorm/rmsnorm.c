@@ -17,6 +17,7 @@ enum {
     BLOCKS_PER_SM,
     AHEAD,
     PREFETCH,
+    BULK = RMSNORM_BULK,
     LOAD_HINT,
     STORE_HINT
 };
@@ -27,9 +28,10 @@ const struct size rmsnorm_sizes[RMSNORM_SIZES] = {
 };
 const struct real rmsnorm_reals[1] = {{"eps", "added to the mean of squares", 1e-5}};
 
-static const int rows_per_block[] = {1, 2, 4, 8};
+static const int rows_per_block[] = {1, 2, 4, 8, 16};
 static const int passes[] = {1, 2};
 static const int unroll[] = {1, 2, 4};
+static const int bulk[] = {0, 1, 2, 4, 8};
 const struct tunable rmsnorm_tunables[RMSNORM_TUNABLES] = {
     [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [ROWS_PER_BLOCK] = {"rows_per_block", "rows a block works on at once", rows_per_block,
@@ -46,9 +48,12 @@ const struct tunable rmsnorm_tunables[RMSNORM_TUNABLES] = {
                COUNT(values_bool), 0},
     [PREFETCH] = {"prefetch", "next rows of a block on their way into L2", values_012,
                   COUNT(values_012), 0},
+    [BULK] = {"bulk", "0: rows in registers; n: rows a team of threads has in shared memory", bulk,
+              COUNT(bulk), 0},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
                    COUNT(values_012), 0},
-    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 0},
+    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming, 2 out of shared memory", values_012,
+                    COUNT(values_012), 0},
 };
 
 static const struct argument arguments[] = {
@@ -74,8 +79,41 @@ static int64_t elements(const struct problem *p, int index) {
 struct row { /* a point by name */
     int64_t hidden;
     int element_bytes, block, rows_per_block, vector_bytes, reduce, passes, unroll, blocks_per_sm,
-        ahead, prefetch, load_hint, store_hint;
+        ahead, prefetch, bulk, load_hint, store_hint;
 };
+
+/* A row's threads form a team, and a team has `bulk` rows in shared memory. Teams of more than a
+ * warp have a named barrier each, of which there are 15. */
+static bool bulk_legal(const struct row *row, const struct device_info *device, const char **why) {
+    enum { OWN_BYTES = 2048 }; /* barriers, sums, and what the driver keeps of each block */
+    int64_t row_bytes = row->hidden * row->element_bytes, vectors = row_bytes / 16;
+    int64_t bytes = row->rows_per_block * row->bulk * row_bytes;
+    int threads = row->block / row->rows_per_block, blocks = row->blocks_per_sm;
+    if (device->kind == DEVICE_CUDA && device->arch < 90)
+        return refuse(why, "there are bulk copies from sm_90 on");
+    if (row->vector_bytes != 16 || row->passes != 1 || row->ahead || row->prefetch)
+        return refuse(why, "bulk copies bring rows of whole vectors, once and early");
+    if ((row->bulk == 1) != (blocks == 0) || blocks > 4)
+        return refuse(why,
+                      "several rows a team need a persistent grid of up to 4 blocks, one none");
+    if (threads % 32 || (vectors % 32 ? threads & (threads - 1) : vectors % threads))
+        return refuse(why, "teams are whole warps with equal parts of a row, where that can be");
+    if (threads > 32 && (row->reduce != 2 || row->rows_per_block > 8))
+        return refuse(why, "teams of several warps: up to 8, who add up in shared memory");
+    /* from what NVRTC makes of them; 64 Ki registers a multiprocessor on all that have bulk copies
+     */
+    int64_t registers = 32 + 2 * row->hidden / threads;
+    if (registers * row->block * (blocks ? blocks : 1) > 65536)
+        return refuse(why, "more threads with parts of a row than registers hold at once");
+    if (row->load_hint > 1 || (row->store_hint < 2 && row->load_hint != row->store_hint))
+        return refuse(why, "bulk copies stream both ways or neither");
+    if (bytes + OWN_BYTES > device->shared_per_block / (blocks ? 1 : 2) ||
+        blocks * (bytes + OWN_BYTES) > device->shared_per_sm)
+        return refuse(why, "more rows than shared memory holds");
+    if (blocks ? 4 * blocks * bytes < device->shared_per_sm : 16 * bytes < device->shared_per_sm)
+        return refuse(why, "fewer rows than bulk copies are worth");
+    return true;
+}
 
 static bool row_legal(const struct row *row, const struct device_info *device, const char **why) {
     int threads = row->block / row->rows_per_block;
@@ -118,7 +156,13 @@ static bool row_legal(const struct row *row, const struct device_info *device, c
         return refuse(why, "slower reductions and two passes are kept in their plain form only");
     if (row->passes == 2 && (row->reduce == 1 || (row->unroll > 1 && row->vector_bytes < 16)))
         return refuse(why, "two passes are kept without the slowest sums and narrow unrolling");
-    if (row->store_hint && row->load_hint != 1) return refuse(why, "stores stream where loads do");
+    if (row->bulk && !bulk_legal(row, device, why)) return false;
+    if (!row->bulk && (row->rows_per_block > 8 || row->store_hint > 1))
+        return refuse(why, "16 rows a block, and stores out of shared memory, are for bulk copies");
+    if (!row->bulk && row->store_hint && row->load_hint != 1)
+        return refuse(why, "stores stream where loads do");
+    if (row->blocks_per_sm && row->block * row->blocks_per_sm < 256)
+        return refuse(why, "under 256 threads a multiprocessor: too few for any memory");
     if (!grid_fits(row->block, row->blocks_per_sm, device))
         return refuse(why, "more threads than a multiprocessor holds");
     return true;
@@ -138,6 +182,7 @@ bool rmsnorm_legal(const struct problem *p, const struct point *t, const struct 
                       .blocks_per_sm = v[BLOCKS_PER_SM],
                       .ahead = v[AHEAD],
                       .prefetch = v[PREFETCH],
+                      .bulk = v[BULK],
                       .load_hint = v[LOAD_HINT],
                       .store_hint = v[STORE_HINT]};
     return row_legal(&row, device, why);
@@ -147,10 +192,14 @@ struct plan rmsnorm_plan(const char *entry, const struct problem *p, const struc
                          const struct device_info *device) {
     const int *v = t->value;
     int64_t groups = (p->size[ROWS] + v[ROWS_PER_BLOCK] - 1) / v[ROWS_PER_BLOCK];
-    return (struct plan){.stages = 1,
-                         .stage = {{.entry = entry,
-                                    .grid = {grid_blocks(groups, v[BLOCKS_PER_SM], device), 1, 1},
-                                    .block = {(unsigned)v[BLOCK], 1, 1}}}};
+    int64_t row_bytes = p->size[HIDDEN] * (int64_t)dtype_bytes(p->dtype);
+    if (v[BULK] > 1) groups = p->size[ROWS]; /* whole rows are dealt out to blocks, then to teams */
+    return (struct plan){
+        .stages = 1,
+        .stage = {{.entry = entry,
+                   .grid = {grid_blocks(groups, v[BLOCKS_PER_SM], device), 1, 1},
+                   .block = {(unsigned)v[BLOCK], 1, 1},
+                   .shared_bytes = (unsigned)(v[ROWS_PER_BLOCK] * v[BULK] * row_bytes)}}};
 }
 
 static struct plan plan(const struct problem *p, const struct point *t,

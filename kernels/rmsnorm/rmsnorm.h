@@ -5,7 +5,7 @@
 #include "runtime/device.h"
 
 enum { RMSNORM_ROWS, RMSNORM_HIDDEN, RMSNORM_SIZES };
-enum { RMSNORM_TUNABLES = 11, RMSNORM_PROBLEMS = 27 };
+enum { RMSNORM_BULK = 9, RMSNORM_TUNABLES = 12, RMSNORM_PROBLEMS = 27 };
 extern const struct size rmsnorm_sizes[RMSNORM_SIZES];
 extern const struct real rmsnorm_reals[1]; /* eps */
 extern const struct tunable rmsnorm_tunables[RMSNORM_TUNABLES];

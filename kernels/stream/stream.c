@@ -5,7 +5,7 @@
 
 enum { READ_BYTES, WRITE_BYTES };
 enum { DST, SRC, SUM };
-enum { BLOCK, VECTOR_BYTES, UNROLL, BLOCKS_PER_SM, LOAD_HINT, STORE_HINT, SPAN };
+enum { BLOCK, VECTOR_BYTES, UNROLL, BLOCKS_PER_SM, LOAD_HINT, STORE_HINT, SPAN, BULK };
 
 static const struct size sizes[] = {
     [READ_BYTES] = {"read_bytes", "bytes read, a multiple of 16", false, 1 << 28, 0,
@@ -16,6 +16,7 @@ static const struct size sizes[] = {
 
 static const int vector_bytes[] = {4, 8, 16};
 static const int unroll[] = {1, 2, 4, 8, 16};
+static const int bulk[] = {0, 1, 2, 4, 8};
 static const struct tunable tunables[] = {
     [BLOCK] = {"block", "threads of a block", values_block, COUNT(values_block), 128},
     [VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", vector_bytes, COUNT(vector_bytes), 16},
@@ -24,9 +25,12 @@ static const struct tunable tunables[] = {
                        values_blocks_per_sm, COUNT(values_blocks_per_sm), 8},
     [LOAD_HINT] = {"load_hint", "0 plain, 1 streaming, 2 not kept in L1", values_012,
                    COUNT(values_012), 2},
-    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming", values_bool, COUNT(values_bool), 1},
+    [STORE_HINT] = {"store_hint", "0 plain, 1 streaming, 2 out of shared memory", values_012,
+                    COUNT(values_012), 1},
     [SPAN] = {"span", "0 strides by the whole grid, 1 takes contiguous chunks", values_bool,
               COUNT(values_bool), 0},
+    [BULK] = {"bulk", "0: in registers; n: pieces a warp has in shared memory", bulk, COUNT(bulk),
+              0},
 };
 
 static const struct argument arguments[] = {
@@ -53,6 +57,36 @@ static int64_t elements(const struct problem *p, int index) {
     return index == SUM ? 16 : p->size[index == DST ? WRITE_BYTES : READ_BYTES];
 }
 
+/* Bytes of shared memory that a block's pieces take. */
+static int64_t pieces_bytes(const int *v) {
+    return (int64_t)v[BLOCK] * v[UNROLL] * v[VECTOR_BYTES] * v[BULK];
+}
+
+static bool bulk_legal(const struct problem *p, const int *v, const struct device_info *device,
+                       const char **why) {
+    enum { OWN_BYTES = 2048 }; /* barriers, and what the driver keeps of each block */
+    int64_t write = p->size[WRITE_BYTES], bytes = pieces_bytes(v);
+    int blocks = v[BLOCKS_PER_SM];
+    if (device->kind == DEVICE_CUDA && device->arch < 90)
+        return refuse(why, "there are bulk copies from sm_90 on");
+    if (p->size[READ_BYTES] - write > write / 8)
+        return refuse(why, "bulk copies are kept for about as many bytes out as in");
+    if (v[VECTOR_BYTES] != 16 || v[SPAN] || v[UNROLL] < 4 || (v[BLOCK] & (v[BLOCK] - 1)) ||
+        v[BLOCK] > 512)
+        return refuse(why, "bulk copies deal out pieces of 2 to 8 KiB to up to 16 warps");
+    if ((v[BULK] == 1) != (blocks == 0) || blocks > 4)
+        return refuse(why, "several pieces a warp need a persistent grid of up to 4 blocks");
+    if (v[LOAD_HINT] > 1 || (v[STORE_HINT] < 2 && v[LOAD_HINT] != v[STORE_HINT]))
+        return refuse(why, "bulk copies stream both ways or neither");
+    if (bytes + OWN_BYTES > device->shared_per_block / (blocks ? 1 : 2) ||
+        blocks * (bytes + OWN_BYTES) > device->shared_per_sm)
+        return refuse(why, "more pieces than shared memory holds");
+    if (blocks ? 4 * blocks * bytes < device->shared_per_sm : 16 * bytes < device->shared_per_sm)
+        return refuse(why, "fewer pieces than bulk copies are worth");
+    return grid_fits(v[BLOCK], blocks, device) ||
+           refuse(why, "more threads than a multiprocessor holds");
+}
+
 static bool legal(const struct problem *p, const struct point *t, const struct device_info *device,
                   const char **why) {
     const int *v = t->value;
@@ -60,6 +94,8 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
         return refuse(why, "read_bytes and write_bytes have to be multiples of 16");
     if (!p->size[READ_BYTES] && !p->size[WRITE_BYTES])
         return refuse(why, "nothing to read and nothing to write");
+    if (v[BULK]) return bulk_legal(p, v, device, why);
+    if (v[STORE_HINT] > 1) return refuse(why, "stores out of shared memory are for bulk copies");
     int bytes = v[UNROLL] * v[VECTOR_BYTES];
     if (v[VECTOR_BYTES] < 16 && (v[LOAD_HINT] || v[STORE_HINT] || v[BLOCKS_PER_SM] > 4))
         return refuse(why, "narrow vectors are kept in their plain form only");
@@ -83,13 +119,14 @@ static struct plan plan(const struct problem *p, const struct point *t,
     const int *v = t->value;
     int64_t write = p->size[WRITE_BYTES], rest = p->size[READ_BYTES] - 2 * write;
     int64_t vectors = (write > rest ? write : rest) / v[VECTOR_BYTES];
-    int64_t chunk = (int64_t)v[BLOCK] * v[UNROLL];
+    int64_t chunk = (int64_t)(v[BULK] > 1 ? 32 : v[BLOCK]) * v[UNROLL]; /* dealt out to a block */
     return (struct plan){
         .stages = 1,
         .stage = {
             {.entry = "stream",
              .grid = {grid_blocks((vectors + chunk - 1) / chunk, v[BLOCKS_PER_SM], device), 1, 1},
-             .block = {(unsigned)v[BLOCK], 1, 1}}}};
+             .block = {(unsigned)v[BLOCK], 1, 1},
+             .shared_bytes = (unsigned)pieces_bytes(v)}}};
 }
 
 static struct cost cost(const struct problem *p) {

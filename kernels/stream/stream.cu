@@ -9,7 +9,10 @@
 // Variants: a thread has UNROLL vectors of VECTOR_BYTES in flight, where nothing ends among them
 // without a test between; SPAN 0 strides a thread's vectors by the whole grid, 1 gives each block
 // contiguous chunks of BLOCK * UNROLL; BLOCKS_PER_SM 0 starts one block for each BLOCK * UNROLL
-// vectors, n a grid of n blocks a multiprocessor that walks over them.
+// vectors, n a grid of n blocks a multiprocessor that walks over them. BULK n has n pieces of 32 *
+// UNROLL vectors a warp on their way into shared memory by bulk copies, from the start on; with
+// STORE_HINT 2 they leave by bulk copies, too, and whole ones pass through no register. That is for
+// dst's first term; everything else is read as without BULK.
 #include "kernels/tile.cuh"
 
 #ifndef CHECK
@@ -98,19 +101,14 @@ DEVICE void mix_into_sum(word mine, unsigned *sum) {
     atomicXor(sum + threadIdx.x, all);
 }
 
-ENTRY_BOUNDS(stream, BLOCK)
-(unsigned char *dst_, const unsigned char *src_, unsigned char *sum, long long read_bytes,
- long long write_bytes) {
-    word *dst = (word *)dst_;
-    const word *src = (const word *)src_;
-    const long long r = read_bytes / VECTOR_BYTES, w = write_bytes / VECTOR_BYTES;
+// dst, without bulk copies; r and w in words.
+DEVICE void walk(word *dst, const word *src, long long r, long long w) {
     // A block's vectors start at `first`, and at `step` from there the next time round; a thread's
     // are `stride` apart; `reach` is how far behind the first the block's last one ends.
     const long long stride = SPAN ? BLOCK : (long long)gridDim.x * BLOCK;
     const long long start = (long long)blockIdx.x * (SPAN ? CHUNK : BLOCK);
     const long long step = (long long)gridDim.x * CHUNK;
     const long long reach = (UNROLL - 1) * stride + BLOCK;
-
     const long long paired = r > 2 * w ? w : r - w; // so many have two terms
     const long long copied = r < w ? r : w;         // and so many one or two
     for (long long first = start; first < w; first += step) {
@@ -124,7 +122,102 @@ ENTRY_BOUNDS(stream, BLOCK)
         else
             ragged(dst, src, i, r, w, stride);
     }
+}
 
+#if BULK
+
+enum { PIECE = 32 * UNROLL, PIECE_BYTES = PIECE * VECTOR_BYTES };
+
+// The piece's part of src, where it has one.
+DEVICE void bring(unsigned char *to, const word *src, long long first, long long end,
+                  uint64_t *barrier) {
+    const long long left = end - first;
+    const unsigned bytes = left <= 0 ? 0 : left < PIECE ? (int)left * VECTOR_BYTES : PIECE_BYTES;
+    ptx_barrier_expect(barrier, bytes);
+    if (bytes) ptx_bulk_load<LOAD_HINT>(to, src + first, bytes, barrier);
+}
+
+// Word j of dst, of which `here` came by a copy if j < r.
+DEVICE word finished(word here, const word *src, long long j, long long r, long long w) {
+    if (j >= r) fill_pattern(here);
+    if (j < r - w) mix(here, load_word<LOAD_HINT>(src + w + j));
+    return here;
+}
+
+// dst by bulk copies. Every warp by itself; its pieces are `step` apart, number k comes to place
+// k % BULK.
+DEVICE void pass_on(word *dst, const word *src, long long r, long long w) {
+    SHARED_DYNAMIC(unsigned char, all);
+    SHARED(uint64_t, barriers, [BLOCK_WARPS * BULK]);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const long long step = (long long)gridDim.x * BLOCK_WARPS * PIECE, copied = r < w ? r : w;
+    long long first = (blockIdx.x + (long long)gridDim.x * warp) * PIECE;
+    unsigned char *places = all + warp * BULK * PIECE_BYTES;
+    uint64_t *full = barriers + warp * BULK;
+    if (lane == 0) {
+        for (int i = 0; i < BULK; i++) ptx_barrier_init(full + i, 1);
+        ptx_barrier_fence();
+        for (int i = 0; i < BULK; i++)
+            if (first + i * step < w)
+                bring(places + i * PIECE_BYTES, src, first + i * step, copied, full + i);
+    }
+    __syncwarp();
+    for (int k = 0; first < w; k++, first += step) {
+        const int at = k % BULK, before = (k + BULK - 1) % BULK;
+        word *here = (word *)(places + at * PIECE_BYTES), v[UNROLL];
+        const bool whole = first >= r - w && first + PIECE <= copied;
+        ptx_barrier_wait(full + at, k / BULK & 1);
+#pragma unroll
+        for (int i = 0; i < UNROLL && (STORE_HINT < 2 || !whole); i++) {
+            v[i] = here[i * 32 + lane];
+            if (!whole && first + i * 32 + lane < w)
+                v[i] = finished(v[i], src, first + i * 32 + lane, r, w);
+        }
+        if (STORE_HINT == 2) {
+#pragma unroll
+            for (int i = 0; i < UNROLL && !whole; i++) here[i * 32 + lane] = v[i];
+            ptx_async_fence();
+            __syncwarp();
+            if (lane != 0) continue;
+            const long long left = w - first;
+            ptx_bulk_store<LOAD_HINT>(dst + first, here,
+                                      (int)(left < PIECE ? left : PIECE) * VECTOR_BYTES);
+            ptx_bulk_commit();
+            if (BULK == 1 || !k || first + (BULK - 1) * step >= w) continue;
+            ptx_bulk_wait<1>();
+            bring(places + before * PIECE_BYTES, src, first + (BULK - 1) * step, copied,
+                  full + before);
+        } else {
+            __syncwarp();
+            if (lane == 0 && first + BULK * step < w)
+                bring((unsigned char *)here, src, first + BULK * step, copied, full + at);
+#pragma unroll
+            for (int i = 0; i < UNROLL; i++)
+                if (whole || first + i * 32 + lane < w)
+                    store_word<STORE_HINT>(dst + first + i * 32 + lane, v[i]);
+        }
+    }
+    if (STORE_HINT == 2 && lane == 0) ptx_bulk_wait<0>();
+}
+
+#endif
+
+ENTRY_BOUNDS(stream, BLOCK)
+(unsigned char *dst_, const unsigned char *src_, unsigned char *sum, long long read_bytes,
+ long long write_bytes) {
+    word *dst = (word *)dst_;
+    const word *src = (const word *)src_;
+    const long long r = read_bytes / VECTOR_BYTES, w = write_bytes / VECTOR_BYTES;
+#if BULK
+    pass_on(dst, src, r, w);
+#else
+    walk(dst, src, r, w);
+#endif
+
+    const long long stride = SPAN ? BLOCK : (long long)gridDim.x * BLOCK;
+    const long long start = (long long)blockIdx.x * (SPAN ? CHUNK : BLOCK);
+    const long long step = (long long)gridDim.x * CHUNK;
+    const long long reach = (UNROLL - 1) * stride + BLOCK;
     const long long rest = r - 2 * w; // read, and nothing written
     if (start >= rest) return;        // the whole block
     src += 2 * w;
