@@ -104,12 +104,12 @@ static const struct shape shapes[] = {
      "heads=7,kv_heads=1,head_dim=80,qk_norm=1,rope=1",
      {"batch=2,capacity=90,window=0,context=88"}},
     {"decode_step",
-     "hidden=64,intermediate=96,heads=3,kv_heads=1,head_dim=64,vocab=80",
-     {"layers=2,capacity=5", "layers=1,capacity=70"}},
+     "hidden=64,intermediate=96,heads=3,kv_heads=1,head_dim=64",
+     {"vocab=80,layers=2,capacity=5", "vocab=8,layers=1,capacity=70"}},
     {"decode_step",
-     "hidden=136,intermediate=72,heads=4,kv_heads=2,head_dim=128,vocab=96,qk_norm=1,qkv_bias=1,"
+     "hidden=136,intermediate=72,heads=4,kv_heads=2,head_dim=128,qk_norm=1,qkv_bias=1,"
      "o_bias=1",
-     {"layers=2,capacity=33"}},
+     {"vocab=96,layers=2,capacity=33"}},
     {"gemv", "batch=1,inputs=264,bias=0", {GEMV}},
     {"gemv", "batch=3,inputs=1001,bias=1", {"outputs=3", "outputs=37"}}, /* no vector divides it */
     {"gemv", "batch=1,inputs=3072,bias=1", {"outputs=1", "outputs=130"}},
