@@ -235,6 +235,49 @@ static void persistent_agrees(void **state) {
         }
 }
 
+/* Six sequences at once, which tensor cores multiply, against each alone. */
+static void many_agree_with_one(void **state) {
+    enum { MANY = 6, STEPS = 3 };
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16};
+    static const double tolerance[] = {4e-2, 4e-1};
+    static float alone[PROMPTS][MAX_VOCAB], together[MAX_VOCAB];
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        struct golden g = golden_open("smollm3");
+        int32_t ids[CAPACITY], got[PROMPTS][STEPS], too[STEPS];
+        double worst = 0;
+        struct engine *one = open_engine(g.model, 1, types[t]);
+        for (int p = 0; p < 2; p++) {
+            int64_t count = ids_of(&g, (size_t)p, "tokens", ids);
+            good(engine_prompt(one, 0, ids, count));
+            good(engine_decode(one, STEPS - 1));
+            good(engine_logits(one, 0, alone[p]));
+            good(engine_tokens(one, 0, count, STEPS, got[p]));
+        }
+        engine_close(one);
+        struct engine *many = open_engine(g.model, MANY, types[t]);
+        for (int s = 0; s < MANY; s++)
+            good(engine_prompt(many, s, ids, ids_of(&g, (size_t)s % 2, "tokens", ids)));
+        good(engine_decode(many, STEPS - 1));
+        for (int s = 0; s < MANY; s++) {
+            int64_t count = ids_of(&g, (size_t)s % 2, "tokens", ids), vocab = g.model->config.vocab;
+            double most = 0, squares = 0;
+            good(engine_logits(many, s, together));
+            good(engine_tokens(many, s, count, STEPS, too));
+            assert_memory_equal(too, got[s % 2], sizeof too - sizeof *too); /* the same context */
+            for (int64_t i = 0; i < vocab; i++) {
+                double a = (double)alone[s % 2][i];
+                most = fmax(most, fabs(a - (double)together[i])), squares += a * a / (double)vocab;
+            }
+            worst = fmax(worst, most / sqrt(squares));
+        }
+        print_message("%s: six at once differ by %.2g spreads\n", dtype_name(types[t]), worst);
+        if (!(worst <= tolerance[t])) fail_msg("%.3g spreads", worst);
+        engine_close(many);
+        golden_close(&g);
+    }
+}
+
 static void refused(enum status got, enum status want, const char *words) {
     assert_int_equal(got, want);
     if (!strstr(fail_message(), words)) fail_msg("'%s' lacks '%s'", fail_message(), words);
@@ -309,7 +352,8 @@ int main(void) {
         cmocka_unit_test(qwen3_agrees),          cmocka_unit_test(mistral_agrees),
         cmocka_unit_test(batch_agrees),          cmocka_unit_test(half_is_near),
         cmocka_unit_test(persistent_agrees),     cmocka_unit_test(nonsense_is_refused),
-        cmocka_unit_test(nan_weights_are_named), cmocka_unit_test(presets_run)};
+        cmocka_unit_test(nan_weights_are_named), cmocka_unit_test(presets_run),
+        cmocka_unit_test(many_agree_with_one)};
     if (device_open(id ? id : "cpu", NULL, &device)) return puts(fail_message()), 2;
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
     device->ops->close(device);
