@@ -40,6 +40,7 @@ struct engine {
     void *logits, *token, *position, *history, *setting, *inv_freq;
     void *facts; /* (layers, 3) int32, as decode_step has them */
     bool persistent;
+    enum step_form form; /* as it was asked for */
     void *ones; /* (prefill_rows) D, for a bias on the output projection; NULL without one */
     void **cache_k, **cache_v; /* a layer */
 
