@@ -7,10 +7,9 @@
 #ifndef FASTINFER_CUDA_API_H
 #define FASTINFER_CUDA_API_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include <stdbool.h>
 
 #include "runtime/status.h"
 
