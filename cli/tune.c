@@ -75,7 +75,7 @@ static enum status show_status(struct store *store) {
         "COUNT(*), SUM(t.state = 'searching'), SUM(t.state = 'decided'), SUM(t.state = 'done'), "
         "SUM(t.evaluations) FROM tuning t JOIN run ON run.id = t.run_id "
         "JOIN device d ON d.id = run.device_id JOIN problem p ON p.id = t.problem_id "
-        "WHERE t.run_id = (SELECT MAX(run_id) FROM tuning) "
+        "WHERE t.run_id = (SELECT MAX(run_id) FROM tuning) AND t.stopped <> 'between' "
         "GROUP BY p.kernel, t.residency, t.launch ORDER BY MIN(p.id)",
         NULL, 0, &any, print_status));
     if (!any) printf("nothing was tuned into this database yet; fastinfer tune begins\n");
@@ -117,7 +117,7 @@ static enum status show_tuned(struct store *store, int64_t run) {
         "CASE WHEN default_us THEN printf('%.2f', default_us / median_us) END, "
         "CASE WHEN regret IS NOT NULL THEN printf('%.1f', 100 * regret) END, evaluations, stopped, "
         "point FROM tuned "
-        "WHERE run_id = CAST(? AS INTEGER) "
+        "WHERE run_id = CAST(? AS INTEGER) AND stopped <> 'between' "
         "ORDER BY kernel, residency, launch, rows, problem",
         params, 1, &table, print_tuned);
 }

@@ -288,7 +288,7 @@ static void judge(struct tuner *t, struct shape *s, const struct cell *c,
         for (int i = 0; i < n; i++) r[i] = log(fallback->samples[i] / best->samples[i]);
         struct ratio ratio = stats_ratio(r, n, 0);
         row->margin = ratio.ratio, row->margin_low = ratio.low;
-        if (ratio.low <= 1) best = fallback;
+        if (ratio.low <= 1) best = fallback, row->margin = row->margin_low = 1;
     }
     if (fallback) row->default_ns = fallback->summary.median;
     t->out->kept_defaults += best == fallback;

@@ -9,10 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/config_file.h"
 #include "harness/dispatch.h"
 #include "harness/store.h"
 #include "harness/tune.h"
 #include "kernels/registry.h"
+#include "runtime/config.h"
 
 #include <cmocka.h>
 
@@ -21,10 +23,10 @@
 
 static struct dispatch_times *times_of(int shapes, int points, const double *ns) {
     struct dispatch_times *t = calloc(1, sizeof *t);
-    t->shapes = shapes, t->points = points;
+    t->shapes = shapes, t->points = points, t->axes = 1;
     for (int s = 0; s < shapes; s++) {
         for (int p = 0; p < points; p++) t->ns[s][p] = ns[s * points + p];
-        for (int o = 0; o < shapes; o++) t->far[s][o] = abs(s - o);
+        t->at[s][0] = s;
     }
     for (int p = 0; p < points; p++) t->owner[p] = -1;
     return t;
@@ -80,6 +82,73 @@ static void a_shape_left_out(void **state) {
     free(t);
 }
 
+/* Shape 1 is fastest with a point that is bad on both sides of it, 2% slower with one that is not.
+ */
+static void a_shape_takes_what_holds_beside_it(void **state) {
+    (void)state;
+    static const double ns[] = {100, 140, 102, 100, 100, 130};
+    struct dispatch_times *t = times_of(3, 2, ns);
+    struct dispatch d;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_true(d.choice[0] == 0 && d.choice[1] == 0 && d.choice[2] == 0);
+    assert_true(d.distinct == 1 && d.bridges == 2);
+    assert_true(!d.bridge[0].needed && !d.bridge[1].needed);
+    assert_true(fabs(d.regret[1] - 0.02) < 1e-12 && fabs(d.mean - 0.02 / 3) < 1e-12);
+    /* not where the mean would be over its limit */
+    assert_int_equal(dispatch_choose(t, 0.005, 0.03, &d), STATUS_OK);
+    assert_true(d.choice[1] == 1 && d.worst == 0);
+    /* nor where the shape itself would lose more than it may */
+    t->ns[1][0] = 104;
+    assert_int_equal(dispatch_choose(t, 0.02, 0.03, &d), STATUS_OK);
+    assert_true(d.choice[1] == 1);
+    free(t);
+}
+
+/* Between shapes that run different points runs what is least wrong on both, a third one's too;
+ * without shape 2 it is what a lookup finds there. */
+static void bridges(void **state) {
+    (void)state;
+    /* points: A for shapes 0 and 1, B for 3 and 4, C for shape 5 and not bad on 1 and 3 */
+    static const double ns[] = {100, 300, 160, 100, 200, 104, 109, 130, 100,
+                                160, 100, 105, 200, 100, 120, 300, 150, 100};
+    struct dispatch_times *t = times_of(6, 3, ns);
+    struct dispatch d;
+    t->owner[0] = -1, t->owner[1] = -1, t->owner[2] = -1;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_true(d.choice[1] == 0 && d.choice[2] == 2 && d.choice[3] == 1 && d.choice[5] == 2);
+    static const struct dispatch_bridge expected[] = {
+        {0, 1, 0, false}, {1, 2, 2, true}, {2, 3, 2, true}, {3, 4, 1, false}, {4, 5, 2, true}};
+    assert_int_equal(d.bridges, 5);
+    for (int i = 0; i < 5; i++) {
+        assert_true(d.bridge[i].a == expected[i].a && d.bridge[i].b == expected[i].b);
+        assert_true(d.bridge[i].point == expected[i].point);
+        assert_true(d.bridge[i].needed == expected[i].needed);
+    }
+    /* its neighbours' own points would cost it 9% and 30% */
+    assert_true(d.left_out[2] == 0);
+    /* where C does not run on shape 2, the nearest shape's point does: the lower, of equals */
+    t->ns[2][2] = INFINITY;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_true(fabs(d.left_out[2] - 0) < 1e-12 && d.choice[2] == 0);
+    free(t);
+}
+
+/* On a plane: corners of a square are beside two others, not beside the one across. */
+static void shapes_on_two_axes(void **state) {
+    (void)state;
+    static const double ns[] = {100, 300, 300, 300, 300, 100, 300, 300,
+                                300, 300, 100, 300, 300, 300, 300, 100};
+    struct dispatch_times *t = times_of(4, 4, ns);
+    struct dispatch d;
+    t->axes = 2;
+    for (int s = 0; s < 4; s++) t->at[s][0] = s & 1, t->at[s][1] = s >> 1;
+    assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
+    assert_int_equal(d.bridges, 4);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(__builtin_popcount((unsigned)(d.bridge[i].a ^ d.bridge[i].b)), 1);
+    free(t);
+}
+
 /* Against every subset: the greedy choice is not larger than the best by more than a point. */
 static void few_points_are_chosen(void **state) {
     (void)state;
@@ -90,6 +159,7 @@ static void few_points_are_chosen(void **state) {
         for (int i = 0; i < 48; i++) ns[i] = 100 * (1 + 0.08 * (rand() % 1000) / 1000.0);
         struct dispatch_times *t = times_of(8, 6, ns);
         struct dispatch d;
+        t->axes = 0; /* none is beside another */
         assert_int_equal(dispatch_choose(t, 0.01, 0.03, &d), STATUS_OK);
         assert_true(d.mean <= 0.01 && d.worst <= 0.03);
         int least = 6;
@@ -155,23 +225,29 @@ static void a_search_ends_in_a_table(void **state) {
     struct store *store;
     assert_int_equal(store_open(database, &store), STATUS_OK);
     if (tune_run(&o, &tune, store, &first)) fail_msg("%s", fail_message());
-    assert_int_equal(atoi(ask(store, "SELECT COUNT(*) FROM tuning WHERE state = 'done'")),
+    assert_int_equal(atoi(ask(store, "SELECT COUNT(*) FROM tuning WHERE state = 'done' AND "
+                                     "stopped <> 'between'")),
                      first.bench.cells);
-    assert_int_equal(atoi(ask(store, "SELECT COUNT(*) FROM tuned WHERE kernel = 'rmsnorm'")), 2);
+    assert_int_equal(atoi(ask(store, "SELECT COUNT(*) FROM tuned WHERE kernel = 'rmsnorm' AND "
+                                     "stopped <> 'between'")),
+                     2);
     /* what was told is what was paid for: evaluations, twins and failures included */
     assert_true(first.evaluations <= 12 * first.bench.cells && first.evaluations >= 24);
     /* the default takes part everywhere, and a winner that is not the default beat it */
-    assert_string_equal(ask(store, "SELECT COUNT(*) FROM tuned WHERE kernel = 'rmsnorm' AND NOT "
-                                   "(default_us > 0 AND margin >= 1)"),
+    assert_string_equal(ask(store,
+                            "SELECT COUNT(*) FROM tuned WHERE kernel = 'rmsnorm' AND stopped <> "
+                            "'between' AND NOT (default_us > 0 AND margin >= 1)"),
                         "0");
     assert_string_equal(
-        ask(store, "SELECT COUNT(*) FROM tuned WHERE margin > 1 AND margin_low <= 1"), "0");
+        ask(store, "SELECT COUNT(*) FROM tuned WHERE margin <> 1 AND margin_low <= 1"), "0");
     assert_true(first.regret_worst <= 0.03 + 1e-9);
     /* every launched point was measured right on its own problem */
     assert_string_equal(
-        ask(store, "SELECT COUNT(*) FROM tuned t WHERE kernel = 'rmsnorm' AND NOT EXISTS (SELECT 1 "
-                   "FROM results r WHERE r.kernel = t.kernel AND r.problem = t.problem AND "
-                   "r.point = t.point AND r.status = 'ok')"),
+        ask(store,
+            "SELECT COUNT(*) FROM tuned t WHERE kernel = 'rmsnorm' AND stopped <> 'between' AND "
+            "NOT EXISTS (SELECT 1 FROM results r WHERE r.kernel = t.kernel AND r.problem = "
+            "t.problem AND "
+            "r.point = t.point AND r.status = 'ok')"),
         "0");
     /* resumed, nothing is measured again, and the same points win */
     char before[1024];
@@ -185,6 +261,44 @@ static void a_search_ends_in_a_table(void **state) {
     assert_int_equal(again.evaluations, 0);
     assert_string_equal(before, ask(store, "SELECT group_concat(winner) FROM (SELECT winner FROM "
                                            "tuned ORDER BY kernel, problem)"));
+    store_close(store);
+}
+
+/* A bridge is an entry without a time; when it is needed no more, it leaves the file, too. */
+static void bridges_in_the_file(void **state) {
+    (void)state;
+    struct bench_options o = options_of();
+    const struct kernel *kernel = o.kernel[0];
+    struct tuning row = {.state = "done", .stopped = "between", .left_out = NAN};
+    struct problem problem;
+    struct store *store;
+    struct config *config;
+    struct config_match match;
+    struct point point;
+    struct device_info device;
+    char path[96];
+    size_t entries, later;
+    assert_int_equal(store_open(database, &store), STATUS_OK);
+    int64_t run = atoll(ask(store, "SELECT MAX(id) FROM run"));
+    snprintf(path, sizeof path, "%s/cpu.json", folder);
+    assert_int_equal(problem_parse(kernel, "rows=57,hidden=256", &problem), STATUS_OK);
+    device_describe_cpu(&device);
+    assert_int_equal(space_default(kernel, &problem, &device, &point), STATUS_OK);
+    row.has_launched = true, row.launched = point;
+    assert_int_equal(store_tuning(store, run, kernel, &problem, o.policy[0], &row), STATUS_OK);
+    assert_int_equal(config_file_write(store, "cpu", folder, &entries), STATUS_OK);
+    assert_int_equal(config_read(path, &device, registry_find, &config), STATUS_OK);
+    assert_int_equal(config_count(config), entries);
+    problem.size[0] = 60;
+    assert_true(config_find(config, kernel, &problem, o.policy[0], &device, &match));
+    assert_int_equal(match.entry->problem.size[0], 57);
+    config_close(config);
+    row.has_launched = false;
+    assert_int_equal(store_tuning(store, run, kernel, &problem, o.policy[0], &row), STATUS_OK);
+    problem.size[0] = 57;
+    assert_int_equal(store_tuning(store, run, kernel, &problem, o.policy[0], &row), STATUS_OK);
+    assert_int_equal(config_file_write(store, "cpu", folder, &later), STATUS_OK);
+    assert_int_equal(later, entries - 1);
     store_close(store);
 }
 
@@ -237,8 +351,12 @@ int main(void) {
         cmocka_unit_test(one_point_is_enough),
         cmocka_unit_test(what_is_not_legal_is_not_chosen),
         cmocka_unit_test(a_shape_left_out),
+        cmocka_unit_test(a_shape_takes_what_holds_beside_it),
+        cmocka_unit_test(bridges),
+        cmocka_unit_test(shapes_on_two_axes),
         cmocka_unit_test(few_points_are_chosen),
         cmocka_unit_test(a_search_ends_in_a_table),
+        cmocka_unit_test(bridges_in_the_file),
         cmocka_unit_test(whole_spaces),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
