@@ -9,7 +9,10 @@
 #include "kernels/registry.h"
 #include "runtime/config.h"
 
-enum { HOT_ROWS = 16 }; /* up to this many rows a kernel is about latency, and its data is in L2 */
+enum {
+    HOT_ROWS = 16, /* up to this many rows a kernel is about latency, and its data is in L2 */
+    CPU_ROWS = 64  /* the emulation is slow */
+};
 
 struct builder {
     const struct bench_options *options;
@@ -180,10 +183,12 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
     }
 }
 
-/* Between the standard rows: on these a tuner only tries what won elsewhere. */
+/* Between the standard rows: on these a tuner begins with what is fast beside them, and has few
+ * evaluations. */
 static void choose_covers(struct builder *b, const struct kernel *kernel, struct choice *list) {
     static const int64_t between[] = {32, 128, 256, 1024, 2048, 8192};
     int rows = kernel_size(kernel, "rows");
+    bool cpu = b->device->kind == DEVICE_CPU;
     for (int i = 0; i < kernel->problem_count && rows >= 0; i++) {
         struct problem problem = kernel->problems[i];
         int64_t most = problem.size[rows], next = 0; /* the standard rows below it */
@@ -193,7 +198,10 @@ static void choose_covers(struct builder *b, const struct kernel *kernel, struct
         problem.dtype = b->options->dtype;
         for (size_t k = 0; k < sizeof between / sizeof *between; k++) {
             problem.size[rows] = between[k];
-            if (between[k] > next && between[k] < most) choose(list, kernel, &problem, true);
+            if (between[k] <= next || between[k] >= most) continue;
+            if (cpu && (most > CPU_ROWS || !is_representative(kernel, &kernel->problems[i], false)))
+                continue;
+            choose(list, kernel, &problem, true);
         }
     }
 }
@@ -256,7 +264,7 @@ static enum status choose_model(struct builder *b, const struct kernel *kernel,
             for (size_t k = 0; k < sizeof reals / sizeof *reals; k++)
                 if (!strcmp(kernel->reals[r].name, reals[k].name) && reals[k].value > 0)
                     problem.real[r] = reals[k].value;
-        if (b->device->kind == DEVICE_CPU && rows_of(kernel, &problem) > 64) continue;
+        if (b->device->kind == DEVICE_CPU && rows_of(kernel, &problem) > CPU_ROWS) continue;
         choose(list, kernel, &problem, false);
     }
     return STATUS_OK;
@@ -279,8 +287,7 @@ static enum status choose_problems(struct builder *b, const struct kernel *kerne
         choose(list, kernel, &problem, false);
     }
     if (!o->problems) choose_standard(b, kernel, list);
-    if (!o->problems && o->tune && !o->quick && b->device->kind == DEVICE_CUDA)
-        choose_covers(b, kernel, list);
+    if (!o->problems && o->tune && !o->quick) choose_covers(b, kernel, list);
     return STATUS_OK;
 }
 

@@ -264,6 +264,39 @@ static void a_search_ends_in_a_table(void **state) {
     store_close(store);
 }
 
+/* A shape between the standard ones is searched when those are decided, from what is fast on them,
+ * and without a contest. */
+static void shapes_between(void **state) {
+    (void)state;
+    struct bench_options o = options_of();
+    struct tune_options tune = {.strategy = &strategy_auto, .evaluations = 6};
+    struct tune_outcome out;
+    struct store *store;
+    o.quick = false, o.problems = 0;
+    assert_int_equal(store_open(database, &store), STATUS_OK);
+    if (tune_run(&o, &tune, store, &out)) fail_msg("%s", fail_message());
+    assert_string_equal(ask(store, "SELECT group_concat(rows || ':' || evaluations || ':' || "
+                                   "(default_us > 0)) FROM (SELECT * FROM tuned WHERE kernel = "
+                                   "'rmsnorm' AND rows IN (16, 32, 64) AND stopped <> 'between' "
+                                   "ORDER BY rows)"),
+                        "16:6:1,64:6:1"); /* the one between has no time of the default's */
+    assert_string_equal(ask(store, "SELECT evaluations || ' ' || (winner_us > 0) FROM tuned WHERE "
+                                   "kernel = 'rmsnorm' AND rows = 32"),
+                        "6 1");
+    static const char of[] = "SELECT %s FROM measurement m JOIN problem p ON p.id = m.problem_id "
+                             "WHERE p.kernel = 'rmsnorm' AND p.problem LIKE 'rows=%d,hidden=2048'";
+    char sql[256];
+    snprintf(sql, sizeof sql, of, "COUNT(contest_id)", 32);
+    assert_string_equal(ask(store, sql), "0");
+    snprintf(sql, sizeof sql, of, "MIN(m.id)", 32);
+    int64_t first = atoll(ask(store, sql));
+    for (int rows = 16; rows <= 64; rows += 48) {
+        snprintf(sql, sizeof sql, of, "MAX(CASE WHEN contest_id THEN m.id END)", rows);
+        assert_true(atoll(ask(store, sql)) < first);
+    }
+    store_close(store);
+}
+
 /* A bridge is an entry without a time; when it is needed no more, it leaves the file, too. */
 static void bridges_in_the_file(void **state) {
     (void)state;
@@ -356,6 +389,7 @@ int main(void) {
         cmocka_unit_test(shapes_on_two_axes),
         cmocka_unit_test(few_points_are_chosen),
         cmocka_unit_test(a_search_ends_in_a_table),
+        cmocka_unit_test(shapes_between),
         cmocka_unit_test(bridges_in_the_file),
         cmocka_unit_test(whole_spaces),
     };
