@@ -352,29 +352,43 @@ static void link_ceilings(struct plan_of_bench *plan) {
     }
 }
 
-static enum status add_cells(struct builder *b, const struct choice *list) {
+/* A tuner may run out of time: what a decode step launches comes first, of all kernels. */
+static bool is_later(const struct builder *b, const struct chosen *item) {
+    return b->options->tune && rows_of(item->kernel, &item->problem) > HOT_ROWS;
+}
+
+/* Ceilings come before what they are the ceiling of: a contest needs the best stream of its bytes.
+ */
+static enum status add_item(struct builder *b, const struct chosen *item,
+                            const struct kernel *stream, bool ceilings) {
     struct policy policies[MAX_POLICIES];
+    int count = policies_for(b, item, policies);
+    bool has_ceiling =
+        item->kernel != stream && !item->is_cover && (b->options->baselines || b->options->tune);
+    for (int k = 0; k < count; k++) {
+        if (!ceilings) {
+            TRY(add_cell(b, item->kernel, &item->problem, policies[k], false, item->is_cover));
+        } else if (has_ceiling) {
+            struct problem bytes = session_stream_problem(item->kernel, &item->problem);
+            TRY(add_cell(b, stream, &bytes, policies[k], true, false));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status add_cells(struct builder *b, const struct choice *list) {
     const struct kernel *stream = NULL;
+    enum { PASSES = 2 };
     TRY(registry_find("stream", &stream));
     for (int i = 0; i < list->count; i++)
         TRY(problem_check(list->item[i].kernel, &list->item[i].problem,
                           (double)b->device->memory_bytes));
-    /* ceilings first: a contest needs the best stream of its bytes */
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < list->count; i++) {
-            const struct chosen *item = &list->item[i];
-            int count = policies_for(b, item, policies);
-            for (int k = 0; k < count; k++) {
-                if (pass == 1) {
-                    TRY(add_cell(b, item->kernel, &item->problem, policies[k], false,
-                                 item->is_cover));
-                } else if (item->kernel != stream && !item->is_cover &&
-                           (b->options->baselines || b->options->tune)) {
-                    struct problem bytes = session_stream_problem(item->kernel, &item->problem);
-                    TRY(add_cell(b, stream, &bytes, policies[k], true, false));
-                }
-            }
-        }
+    for (int k = 0; k < 2 * PASSES; k++) {
+        bool later = k / PASSES, ceilings = k % PASSES == 0;
+        for (int i = 0; i < list->count; i++)
+            if (is_later(b, &list->item[i]) == later)
+                TRY(add_item(b, &list->item[i], stream, ceilings));
+    }
     return STATUS_OK;
 }
 

@@ -7,6 +7,7 @@
 
 #include "harness/bench_work.h"
 #include "harness/dispatch.h"
+#include "harness/tune_plan.h"
 #include "harness/tune_table.h"
 #include "runtime/clock.h"
 #include "runtime/config.h"
@@ -112,12 +113,13 @@ static enum status queue_seeds(struct tuner *t, struct bench *b, struct cell *c)
     struct shape *s = shape_of(t, b, c);
     TRY(queue_own(s, c, &c->fallback));
     if (c->has_configured) TRY(queue_own(s, c, &c->configured));
-    int taken = 0;
-    for (int i = (int)(c - b->plan.cell) - 1; i >= 0 && taken < SEEDS; i--) {
-        const struct cell *before = &b->plan.cell[i];
-        const struct shape *theirs = &t->shape[i];
-        if (before->group->kernel != c->group->kernel || theirs->winner < 0) continue;
-        TRY(queue_own(s, c, &before->group->point[theirs->winner]));
+    int taken = 0, here = (int)(c - b->plan.cell);
+    for (int i = 2 * here - 1; i >= 0 && taken < SEEDS; i--) { /* the chain's first */
+        const struct cell *before = &b->plan.cell[i % here];
+        int winner = t->shape[i % here].winner;
+        if (before->group->kernel != c->group->kernel || winner < 0) continue;
+        if (cell_same_chain(before, c) != (i >= here)) continue;
+        TRY(queue_own(s, c, &before->group->point[winner]));
         taken++;
     }
     return STATUS_OK;
@@ -155,14 +157,9 @@ static bool chain_allows(struct tuner *t, struct bench *b, const struct cell *c)
 static enum status begin_search(struct tuner *t, struct bench *b, struct cell *c) {
     struct shape *s = shape_of(t, b, c);
     TRY(open_space(t, b, c));
-    int points = s->space.points, tenth = points / 10;
-    s->budget = tenth < 24 ? 24 : tenth > 160 ? 160 : tenth;
-    if (c->is_ceiling) s->budget = 24; /* a few percent of one space that all sizes share */
-    if (c->is_cover) s->budget = 20;   /* half of it what its neighbours found */
-    if (b->options->quick) s->budget = 8;
-    if (t->options->evaluations) s->budget = t->options->evaluations;
-    if (exhausts(t, c) || s->budget > points) s->budget = points;
-    s->patience = exhausts(t, c) ? points : s->budget / 4 < 16 ? 16 : s->budget / 4;
+    int points = s->space.points;
+    s->budget = tune_budget(b->options, t->options, c, points);
+    s->patience = exhausts(t, c) ? points : s->budget * 3 / 8 < 16 ? 16 : s->budget * 3 / 8;
     s->phase = SEARCHING;
     s->row_of_store.space = points;
     b->total += s->budget;
