@@ -12,7 +12,7 @@
 #include "harness/config_file.h"
 #include "harness/dispatch.h"
 #include "harness/store.h"
-#include "harness/tune.h"
+#include "harness/tune_plan.h"
 #include "kernels/registry.h"
 #include "runtime/config.h"
 
@@ -183,9 +183,6 @@ static void few_points_are_chosen(void **state) {
     assert_true(larger <= 40);
 }
 
-/* --- a whole search, on the CPU device ----------------------------------------------------------
- */
-
 static char folder[] = "/tmp/fastinfer-tune-XXXXXX", database[64];
 
 static struct bench_options options_of(void) {
@@ -203,6 +200,68 @@ static struct bench_options options_of(void) {
     assert_int_equal(registry_find("rmsnorm", &o.kernel[0]), STATUS_OK);
     return o;
 }
+
+/* --- the work, counted without a device ---------------------------------------------------------
+ */
+
+/* What a decode step launches comes before longer shapes, of all kernels; each ceiling before the
+ * first cell that it is the ceiling of. */
+static void decode_problems_first(void **state) {
+    (void)state;
+    struct bench_options o = {.device = "cuda:0", .tune = true, .counters = "off", .policies = 1};
+    struct device_info device;
+    struct plan_of_bench plan;
+    struct config *config;
+    bool longer = false;
+    int decode = 0;
+    o.policy[0] = (struct policy){RESIDENCY_WEIGHTS_COLD, LAUNCH_GRAPH};
+    device_describe_arch(90, &device);
+    assert_int_equal(config_open(folder, &device, registry_find, &config), STATUS_OK);
+    if (bench_plan(&o, &device, config, &plan)) fail_msg("%s", fail_message());
+    for (int i = 0; i < plan.cells; i++) {
+        const struct cell *c = &plan.cell[i];
+        int rows = kernel_size(c->group->kernel, "rows");
+        if (c->ceiling) assert_true(c->ceiling < c);
+        if (c->is_ceiling) continue;
+        longer |= rows >= 0 && c->problem.size[rows] > 16;
+        decode += !longer;
+        assert_false(longer && (rows < 0 || c->problem.size[rows] <= 16));
+    }
+    assert_true(longer && decode > 60);
+    bench_plan_free(&plan);
+    config_close(config);
+}
+
+static void work_is_counted(void **state) {
+    (void)state;
+    struct bench_options o = options_of();
+    struct tune_options tune = {.strategy = &strategy_auto};
+    struct tune_work work[8];
+    struct device_info device;
+    int rows;
+    device_describe_arch(90, &device);
+    o.quick = false;
+    assert_int_equal(tune_plan_work(&o, &tune, &device, work, 8, &rows), STATUS_OK);
+    assert_int_equal(rows, 3);
+    assert_string_equal(work[0].kernel, "stream");
+    assert_string_equal(work[1].kernel, "rmsnorm");
+    assert_true(work[0].ceilings == 2 && work[1].problems == 2 && work[1].chains == 1);
+    /* two searches of a tenth, and what won elsewhere on each */
+    int tenth = work[1].largest / 10;
+    assert_true(tenth > 24 && tenth < 64);
+    assert_int_equal(work[1].evaluations, 2 * (tenth + 6));
+    assert_int_equal(work[1].compilations, 2 * tenth);
+    assert_int_equal(work[2].evaluations, work[0].evaluations + work[1].evaluations);
+    tune.evaluations = 10;
+    assert_int_equal(tune_plan_work(&o, &tune, &device, work, 8, &rows), STATUS_OK);
+    assert_int_equal(work[1].evaluations, 2 * (10 + 6));
+    tune.evaluations = 0, tune.exhaust = true;
+    assert_int_equal(tune_plan_work(&o, &tune, &device, work, 8, &rows), STATUS_OK);
+    assert_true(work[1].compilations >= work[1].largest && work[0].evaluations == 2 * 24);
+}
+
+/* --- a whole search, on the CPU device ----------------------------------------------------------
+ */
 
 static enum status first_text(void *context, int columns, const char *const *names,
                               const char *const *v) {
@@ -388,6 +447,8 @@ int main(void) {
         cmocka_unit_test(bridges),
         cmocka_unit_test(shapes_on_two_axes),
         cmocka_unit_test(few_points_are_chosen),
+        cmocka_unit_test(decode_problems_first),
+        cmocka_unit_test(work_is_counted),
         cmocka_unit_test(a_search_ends_in_a_table),
         cmocka_unit_test(shapes_between),
         cmocka_unit_test(bridges_in_the_file),
