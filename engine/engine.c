@@ -199,12 +199,13 @@ struct engine_facts engine_facts(const struct engine *e) {
                                  .cache_bytes = e->cache_bytes,
                                  .work_bytes = e->work_bytes,
                                  .configs = shelf_origin(e->shelf),
+                                 .config_path = shelf_path(e->shelf),
                                  .persistent = e->persistent,
                                  .matmul = matmul_name(e->matmul)};
 }
 
 enum status engine_choose(struct engine *e, const struct engine_choice *choice) {
-    TRY(shelf_select(e->shelf, choice->configs, choice->only));
+    TRY(shelf_select(e->shelf, choice->configs, choice->only, choice->refused_too));
     TRY(e->device->ops->synchronize(e->device)); /* programs may be running */
     drop_programs(e);
     return persistent_decide(e, choice->form, &e->persistent);
@@ -295,6 +296,13 @@ static enum status program_for(struct engine *e, int64_t context, struct program
     else
         *out = e->decode[bucket] = program;
     return status;
+}
+
+enum status engine_prepare(struct engine *e, int64_t end) {
+    struct program *program;
+    if (end > e->capacity) end = e->capacity;
+    for (int64_t context = 1; context < end; context *= 2) TRY(program_for(e, context, &program));
+    return program_for(e, end, &program);
 }
 
 static int64_t longest(const struct engine *e) {

@@ -24,6 +24,7 @@ struct engine_choice {
      * sm_90 on). FORM_AUTO: as the configuration's entry for decode_step says; where it has none,
      * the one kernel on a GPU that can. */
     enum step_form form;
+    bool refused_too; /* points that a comparison refused count, too: for comparing them again */
 };
 
 struct engine_options {
@@ -49,15 +50,17 @@ struct engine_facts {
     int64_t capacity;
     enum dtype dtype;
     size_t weight_bytes, cache_bytes, work_bytes; /* of device memory */
-    const char *configs;                          /* where points come from */
-    bool persistent;                              /* one kernel for a step */
-    const char *matmul;                           /* who multiplies in a prefill */
+    const char *configs, *config_path; /* where points come from; "": the built-in ones */
+    bool persistent;                   /* one kernel for a step */
+    const char *matmul;                /* who multiplies in a prefill */
 };
 struct engine_facts engine_facts(const struct engine *engine);
 
 /* Decodes otherwise from now on. Sequences go on; programs are made anew when they are next needed.
  * STATUS_ARGUMENT: FORM_PERSISTENT where it cannot be had. */
 enum status engine_choose(struct engine *engine, const struct engine_choice *choice);
+/* Makes what decoding up to position `end` takes, which is else done when it is first needed. */
+enum status engine_prepare(struct engine *engine, int64_t end);
 /* For tests: blocks of the persistent step wait up to so long at the end of each phase. */
 enum status engine_delay(struct engine *engine, int most_ns);
 

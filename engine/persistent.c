@@ -44,7 +44,7 @@ enum status persistent_decide(const struct engine *e, enum step_form form, bool 
     if (status) return STATUS_OK;
     TRY(registry_find("decode_step", &kernel));
     if (shelf_find(e->shelf, kernel, &problem, policy, &match))
-        *out = !match.entry->refused;
+        *out = shelf_uses(e->shelf, &match);
     else
         *out = e->device->info.kind == DEVICE_CUDA;
     return STATUS_OK;

@@ -25,6 +25,7 @@ struct shelf {
     struct opened_config *configs;
     const struct config *config; /* NULL: the built-in points */
     char only[64];               /* the kernel that it is for; "": all */
+    bool refused_too;
     struct shelved *first;
 };
 
@@ -36,7 +37,8 @@ enum status shelf_open(struct device *device, struct shelf **out) {
     return STATUS_OK;
 }
 
-enum status shelf_select(struct shelf *s, const char *configs, const char *only) {
+enum status shelf_select(struct shelf *s, const char *configs, const char *only, bool refused_too) {
+    s->refused_too = refused_too;
     snprintf(s->only, sizeof s->only, "%s", only ? only : "");
     s->config = NULL;
     if (configs && !strcmp(configs, "default")) return STATUS_OK;
@@ -74,10 +76,16 @@ const char *shelf_origin(const struct shelf *s) {
     return s->config ? config_origin(s->config) : "built-in default";
 }
 
+const char *shelf_path(const struct shelf *s) { return s->config ? config_path(s->config) : ""; }
+
 bool shelf_find(const struct shelf *s, const struct kernel *kernel, const struct problem *problem,
                 struct policy policy, struct config_match *out) {
     bool asked = s->config && (!*s->only || !strcmp(s->only, kernel->name));
     return asked && config_find(s->config, kernel, problem, policy, &s->device->info, out);
+}
+
+bool shelf_uses(const struct shelf *s, const struct config_match *match) {
+    return s->refused_too || !match->entry->refused;
 }
 
 /* A variant's plan and scratch are for one problem: the whole problem is the key. */
@@ -86,7 +94,7 @@ static enum status find(struct shelf *s, const struct kernel *kernel, const stru
     struct point point;
     const struct problem *problem = &call->problem;
     struct config_match match;
-    bool found = shelf_find(s, kernel, problem, call->policy, &match) && !match.entry->refused;
+    bool found = shelf_find(s, kernel, problem, call->policy, &match) && shelf_uses(s, &match);
     if (found)
         point = match.entry->point;
     else

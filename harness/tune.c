@@ -316,8 +316,10 @@ static void judge(struct tuner *t, struct shape *s, const struct cell *c,
                                                               : best->summary.count;
         for (int i = 0; i < n; i++) r[i] = log(fallback->samples[i] / best->samples[i]);
         struct ratio ratio = stats_ratio(r, n, 0);
-        row->margin = ratio.ratio, row->margin_low = ratio.low;
-        if (ratio.low <= 1) best = fallback, row->margin = row->margin_low = 1;
+        if (ratio.low > 1)
+            row->margin = ratio.ratio, row->margin_low = ratio.low;
+        else
+            best = fallback;
     }
     if (fallback) row->default_ns = fallback->summary.median;
     t->out->kept_defaults += best == fallback;
