@@ -11,7 +11,8 @@
 
 enum {
     HOT_ROWS = 16, /* up to this many rows a kernel is about latency, and its data is in L2 */
-    CPU_ROWS = 64  /* the emulation is slow */
+    CPU_ROWS = 64, /* the emulation is slow */
+    CPU_BYTES = 64000000
 };
 
 struct builder {
@@ -179,7 +180,9 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
     if (!taken && kernel->problem_count) { /* none is representative: the first, but small */
         struct problem problem = verify_odd_problem(kernel, &kernel->problems[0]);
         problem.dtype = b->options->dtype;
-        choose(list, kernel, &problem, false);
+        /* a whole model's step stays large; the emulation would take minutes a point */
+        bool large = cpu && problem_bytes(kernel, &problem) > CPU_BYTES;
+        if (!large || is_named(b->options, kernel)) choose(list, kernel, &problem, false);
     }
 }
 
