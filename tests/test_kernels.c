@@ -110,6 +110,12 @@ static const struct shape shapes[] = {
      "hidden=136,intermediate=72,heads=4,kv_heads=2,head_dim=128,qk_norm=1,qkv_bias=1,"
      "o_bias=1",
      {"vocab=96,layers=2,capacity=33"}},
+    {"decode_step",
+     "batch=3,hidden=72,intermediate=104,heads=3,kv_heads=1,head_dim=64,qkv_bias=1",
+     {"vocab=24,layers=2,capacity=70"}},
+    {"decode_step",
+     "batch=10,hidden=64,intermediate=96,heads=2,kv_heads=2,head_dim=64",
+     {"vocab=32,layers=1,capacity=40"}},
     {"gemv", "batch=1,inputs=264,bias=0", {GEMV}},
     {"gemv", "batch=3,inputs=1001,bias=1", {"outputs=3", "outputs=37"}}, /* no vector divides it */
     {"gemv", "batch=1,inputs=3072,bias=1", {"outputs=1", "outputs=130"}},
