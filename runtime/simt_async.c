@@ -190,6 +190,22 @@ void simt_bulk_wait(unsigned groups) {
             i++;
 }
 
+void simt_copy(void *to, const void *from, size_t bytes) {
+    static const char zeros[16];
+    if (!bytes) from = zeros, bytes = sizeof zeros;
+    check_copy(to, from == zeros ? to : from, bytes);
+    if (from != zeros) simt_trace_touch(from, bytes);
+    send((struct copy){to, from, bytes, NULL, simt_self, 0});
+}
+
+void simt_copy_wait(void) {
+    for (size_t i = 0; i < a.copies;)
+        if (a.copy[i].owner == simt_self && !a.copy[i].group)
+            deliver(take(i));
+        else
+            i++;
+}
+
 void simt_async_waits(char *out, size_t bytes) {
     struct barrier b;
     out[0] = 0;

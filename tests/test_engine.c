@@ -144,12 +144,13 @@ static void batch_agrees(void **state) {
     }
 }
 
-/* What a half can hold: eight thousand times fp32's rounding, felt through sharp attention. */
+/* What a half can hold: eight thousand times fp32's rounding, felt through sharp attention. Prefill
+ * rounds projections, queries and weights of attention to the element, as any half model does. */
 static void half_is_near(void **state) {
     static const struct {
         enum dtype dtype;
         double tolerance;
-    } types[] = {{DTYPE_F16, 2e-2}, {DTYPE_BF16, 2e-1}};
+    } types[] = {{DTYPE_F16, 3e-2}, {DTYPE_BF16, 2e-1}};
     static const char *const families[] = {"llama", "smollm3", "qwen2", "qwen3", "mistral"};
     (void)state;
     for (size_t f = 0; f < sizeof families / sizeof *families; f++)
