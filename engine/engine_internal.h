@@ -59,7 +59,6 @@ static inline void *rows_from(void *array, int64_t row, int64_t width, enum dtyp
 struct step_range {
     int first, count;
     int64_t context;
-    bool silent; /* no logits, no choice: tokens and positions stay */
 };
 enum status step_build(struct engine *engine, const struct step_range *range,
                        struct program *program);
@@ -83,8 +82,5 @@ struct workspace step_rows(const struct engine *engine, int first);
 /* Takes `count` ids, already in the engine's history, through the model into a sequence's caches
  * from position 0 on; *last is the last one's residual. */
 enum status prefill_run(struct engine *engine, int sequence, int64_t count, void **last);
-/* The same position by position, as decode steps: for kernels that a prefill lacks. */
-enum status prefill_by_steps(struct engine *engine, int sequence, const int32_t *ids, int64_t count,
-                             void **last);
 
 #endif
