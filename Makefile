@@ -123,6 +123,10 @@ bench:
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
 	@$(B)/fastinfer bench $(BENCH)
 	@$(B)/fastinfer plot
+REPORT ?=
+report:
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@$(B)/fastinfer report $(REPORT)
 TPS ?=
 tps:
 	@scripts/setup.sh bench
@@ -168,6 +172,7 @@ help:
 	@echo "make              build/release/fastinfer (config=release|debug|sanitize|coverage)"
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
 	@echo "make tune         search for the fastest points; options in TUNE='rmsnorm --seconds 60'"
+	@echo "make report       results/report/report.html; options in REPORT='--export results/nvidia-h200'"
 	@echo "make test         every test this machine can run"
 	@echo "make library      build/release/libfastinfer.so, the C ABI of include/fastinfer.h"
 	@echo "make test-python  the Python package, installed into build/python-tools with PyTorch (large)"
@@ -180,5 +185,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all library bench tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all library bench report tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

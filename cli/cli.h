@@ -11,6 +11,7 @@ int cli_devices(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_tune(int argc, char **argv);
 int cli_export(int argc, char **argv);
+int cli_report(int argc, char **argv);
 int cli_plot(int argc, char **argv);
 int cli_build(int argc, char **argv);
 int cli_gate(int argc, char **argv);

@@ -90,6 +90,7 @@ struct sink {
     FILE *csv;
     json_t *json;
     int rows;
+    bool quiet;
 };
 
 void export_csv_field(FILE *out, const char *text) {
@@ -134,14 +135,14 @@ static enum status save(const char *path, struct sink *sink) {
     }
     json_decref(sink->json);
     if (!good) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
-    printf("%s: %d rows\n", path, sink->rows);
+    if (!sink->quiet) printf("%s: %d rows\n", path, sink->rows);
     return STATUS_OK;
 }
 
-static enum status write_query(struct store *store, const char *format, const char *folder,
-                               const char *name, const char *sql, const char *slug) {
+static enum status write_rows(struct store *store, const char *format, const char *folder,
+                              const char *name, const char *sql, const char *slug, bool quiet) {
     char path[1200];
-    struct sink sink = {0};
+    struct sink sink = {.quiet = quiet};
     snprintf(path, sizeof path, "%s/%s.%s", folder, name, format);
     if (!strcmp(format, "json"))
         sink.json = json_array();
@@ -151,6 +152,16 @@ static enum status write_query(struct store *store, const char *format, const ch
     enum status status = store_query(store, sql, params, 1, &sink, take_row);
     enum status saved = save(path, &sink);
     return status ? status : saved;
+}
+
+static enum status write_query(struct store *store, const char *format, const char *folder,
+                               const char *name, const char *sql, const char *slug) {
+    return write_rows(store, format, folder, name, sql, slug, false);
+}
+
+enum status export_csv(struct store *store, const char *device_slug, const char *folder,
+                       const char *name, const char *sql) {
+    return write_rows(store, "csv", folder, name, sql, device_slug, true);
 }
 
 /* Rounded to what the clock can tell (NULL stays NULL); ceilings' own problems are left out. */
@@ -204,6 +215,10 @@ static enum status write_environment(struct store *store, const char *folder, co
         "FROM run JOIN device d ON d.id = device_id WHERE d.slug = ? AND EXISTS (SELECT 1 FROM "
         "measurement m WHERE m.run_id = run.id) ORDER BY run.id",
         slug);
+}
+
+enum status export_environment(struct store *store, const char *device_slug, const char *folder) {
+    return write_environment(store, folder, device_slug);
 }
 
 struct exporting {

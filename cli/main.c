@@ -30,6 +30,7 @@ static const struct verb {
     {"generate", "text in, text out, with a model on this machine", cli_generate},
     {"tps", "measure a model's tokens a second", cli_tps},
     {"tokenize", "ids and tokens of a text, by a model's tokenizer.json", cli_tokenize},
+    {"report", "everything that was measured, as one page", cli_report},
     {"plot", "draw speedup, bandwidth and roofline with gnuplot", cli_plot},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };

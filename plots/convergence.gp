@@ -44,7 +44,7 @@ panels = words(spaces)
 across = panels > 4 ? 3 : panels > 1 ? 2 : 1
 down = (panels + across - 1) / across
 height = down < 2 ? 620 : 360 * down + 60
-do for [form in "svg png"] {
+do for [form in forms] {
     if (form eq "svg") {
         set terminal svg size 1000,height dynamic font "sans-serif,16" background "#ffffff"
     } else {

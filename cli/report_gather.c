@@ -1,0 +1,77 @@
+#include "cli/report_gather.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/export.h"
+
+struct gathering {
+    struct store *store;
+    struct gathered *out;
+};
+
+/* What the sections read beside bench.csv and environment.json, where the database has it. */
+static enum status extras(struct store *store, const char *slug, const char *folder) {
+    static const struct {
+        const char *name, *sql;
+    } tables[] = {
+        {"tuning", "SELECT * FROM tuned WHERE device_slug = ? ORDER BY kernel, dtype, residency, "
+                   "launch, rows, problem"},
+        {"tps",
+         "SELECT * FROM throughputs WHERE device_slug = ? ORDER BY model, batch, prompt, id"},
+        {"steps", "SELECT s.*, t.model, t.device, t.driver, t.\"commit\", t.dirty, t.date "
+                  "FROM step_part s JOIN throughputs t ON t.id = s.throughput_id "
+                  "WHERE t.device_slug = ? AND s.throughput_id = (SELECT MAX(throughput_id) FROM "
+                  "step_part) ORDER BY s.calls * s.us DESC"},
+        {"traffic", "SELECT * FROM traffic WHERE device_slug = ?"},
+    };
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        TRY(export_csv(store, slug, folder, tables[i].name, tables[i].sql));
+    return STATUS_OK;
+}
+
+static enum status take_device(void *context, int columns, const char *const *names,
+                               const char *const *v) {
+    struct gathering *g = context;
+    (void)columns, (void)names;
+    if (g->out->folders == MAX_EXPORTED) return STATUS_OK;
+    char *folder = g->out->folder[g->out->folders++];
+    TRY(export_folder(g->out->root, v[0], folder, sizeof *g->out->folder));
+    TRY(export_bench_csv(g->store, v[0], folder));
+    TRY(export_environment(g->store, v[0], folder));
+    return extras(g->store, v[0], folder);
+}
+
+enum status report_gather(const char *db, struct gathered *out) {
+    struct gathering g = {.out = out};
+    TRY(store_open_readonly(db, &g.store));
+    snprintf(out->root, sizeof out->root, "/tmp/fastinfer-report-XXXXXX");
+    enum status status = STATUS_OK;
+    if (!mkdtemp(out->root)) {
+        status = fail(STATUS_SYSTEM, "%s: %s", out->root, strerror(errno));
+        out->root[0] = 0;
+    }
+    if (!status)
+        status = store_query(g.store,
+                             "SELECT slug FROM device d WHERE EXISTS (SELECT 1 FROM measurement m "
+                             "JOIN run ON run.id = m.run_id WHERE run.device_id = d.id) OR EXISTS "
+                             "(SELECT 1 FROM throughputs t WHERE t.device_slug = d.slug) "
+                             "ORDER BY kind DESC, id",
+                             NULL, 0, &g, take_device);
+    store_close(g.store);
+    if (!status && !out->folders) status = fail(STATUS_ARGUMENT, "%s: nothing measured yet", db);
+    return status;
+}
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *ftw) {
+    (void)info, (void)kind, (void)ftw;
+    return remove(path);
+}
+
+void report_gathered_free(struct gathered *gathered) {
+    if (gathered->root[0]) nftw(gathered->root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    gathered->root[0] = 0;
+}
