@@ -140,9 +140,10 @@ void page_link(struct page *page, bool first, bool last, const char *id, const c
 
 void page_table(struct page *page, const char *caption, const char *const *headings, int columns) {
     page->columns = columns;
-    fputs("<div class=\"scroll\"><table>\n<caption>", page->html);
+    fprintf(page->html, "<div class=\"scroll\"><table%s>\n<caption><span>",
+            columns < 3 ? " class=\"facts\"" : "");
     put_html(page->html, caption);
-    fputs("</caption>\n<thead><tr>", page->html);
+    fputs("</span></caption>\n<thead><tr>", page->html);
     put_markdown(page->md, caption);
     fputs("\n\n|", page->md);
     for (int i = 0; i < columns; i++) {

@@ -34,6 +34,8 @@ static const char page_style[] =
     "figcaption{color:var(--soft);font-size:.9rem;margin:.5rem .2rem;max-width:46rem}"
     "table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}"
     "caption{text-align:left;color:var(--soft);padding:.3rem 0}"
+    "caption span{display:inline-block;position:sticky;left:0;max-width:calc(100vw - 2.5rem)}"
+    ".facts td{white-space:normal}"
     "th,td{padding:.18rem .7rem .18rem 0;text-align:left;border-bottom:1px solid var(--line);"
     "white-space:nowrap}"
     "th{font-weight:600;vertical-align:bottom}thead th{border-bottom:2px solid var(--soft)}"

@@ -71,9 +71,10 @@ static enum status write_report(const char *out, const struct exported *e, int c
                  "memory allows and against PyTorch eager. Every figure names its device, driver, "
                  "commit and date; intervals hold the median with 95%% confidence. What was not "
                  "measured says so, with the command that measures it.");
-        report_compare(&page, e, count);
+        if (count > 1) report_compare(&page, e, count);
     }
     for (int i = 0; i < count && !status; i++) status = write_device(&page, &e[i]);
+    if (!status && count == 1) report_compare(&page, e, count);
     enum status closed = page_close(&page);
     if (!status && !closed) printf("%s/report.html, report.md: %d pictures\n", out, page.pictures);
     return status ? status : closed;
@@ -88,6 +89,11 @@ static enum status read_all(struct arguments *a, struct gathered *gathered, stru
     for (int i = 0; i < a->folders; i++) {
         TRY(exported_read(a->folder[i], &e[i]));
         *count = i + 1;
+        int same = 0; /* two exports of one device: the sections' ids have to differ */
+        for (int k = 0; k < i; k++) same += !strcmp(e[k].slug, e[i].slug);
+        size_t length = strlen(e[i].slug), name = strlen(e[i].name);
+        if (same) snprintf(e[i].slug + length, sizeof e[i].slug - length, "-%d", i + 1);
+        if (same) snprintf(e[i].name + name, sizeof e[i].name - name, " (%d)", i + 1);
     }
     return STATUS_OK;
 }

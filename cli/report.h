@@ -40,6 +40,11 @@ const char *report_interval(const struct csv *csv, int row, const char *low, con
 /* "NVIDIA H200, driver 580, commit abc, 2026-11-23": of the newest row of a table. */
 void report_origin(const struct csv *csv, char *out, size_t bytes);
 
+/* What all chosen rows' problems of a table have in common, "head_dim=128,adjacent=0", and a row's
+ * problem without it. The shared part is "" where one row is chosen. */
+void report_shared(const struct csv *csv, const bool *rows, char *out, size_t bytes);
+const char *report_problem(const struct csv *csv, int row, const char *shared);
+
 enum status report_device(struct page *page, const struct exported *e);
 enum status report_tokens(struct page *page, const struct exported *e);
 enum status report_kernels(struct page *page, const struct exported *e);

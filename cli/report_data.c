@@ -9,6 +9,7 @@
 #include "cli/gnuplot.h"
 #include "cli/report.h"
 #include "runtime/json_text.h"
+#include "runtime/kernel.h"
 
 static enum status read_table(const char *folder, const char *name, struct csv *out) {
     char path[1100];
@@ -171,4 +172,46 @@ enum status report_picture(struct page *page, const struct exported *e, const ch
     snprintf(words, sizeof words, "%s%s%s.", caption, csv_has(csv, "date") ? " " : "",
              csv_has(csv, "date") ? origin : "");
     return page_picture(page, id, svg, words);
+}
+
+/* Is `part`, of so many bytes, one of the parts between commas? */
+static bool has_part(const char *list, const char *part, size_t bytes) {
+    while (*list) {
+        size_t length = strcspn(list, ",");
+        if (length == bytes && !strncmp(list, part, bytes)) return true;
+        list += length + (list[length] == ',');
+    }
+    return false;
+}
+
+static void add_part(char *out, size_t bytes, const char *part, size_t length) {
+    size_t at = strlen(out);
+    snprintf(out + at, bytes - at, "%s%.*s", at ? "," : "", (int)length, part);
+}
+
+void report_shared(const struct csv *csv, const bool *rows, char *out, size_t bytes) {
+    int first = -1, count = 0;
+    for (int i = 0; i < csv->rows; i++)
+        if (rows[i]) first = count++ ? first : i;
+    *out = 0;
+    if (count < 2) return;
+    for (const char *part = csv_cell(csv, first, "problem"); *part;) {
+        size_t length = strcspn(part, ",");
+        bool all = true;
+        for (int i = 0; i < csv->rows; i++)
+            all &= !rows[i] || has_part(csv_cell(csv, i, "problem"), part, length);
+        if (all) add_part(out, bytes, part, length);
+        part += length + (part[length] == ',');
+    }
+}
+
+const char *report_problem(const struct csv *csv, int row, const char *shared) {
+    static char text[MAX_TEXT];
+    *text = 0;
+    for (const char *part = csv_cell(csv, row, "problem"); *part;) {
+        size_t length = strcspn(part, ",");
+        if (!has_part(shared, part, length)) add_part(text, sizeof text, part, length);
+        part += length + (part[length] == ',');
+    }
+    return text;
 }

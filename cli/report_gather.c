@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/export.h"
+#include "harness/t4.h"
 
 struct gathering {
     struct store *store;
@@ -42,7 +43,11 @@ static enum status take_device(void *context, int columns, const char *const *na
     TRY(export_folder(g->out->root, v[0], folder, sizeof *g->out->folder));
     TRY(export_bench_csv(g->store, v[0], folder));
     TRY(export_environment(g->store, v[0], folder));
-    return extras(g->store, v[0], folder);
+    TRY(extras(g->store, v[0], folder));
+    struct t4_counts counts;
+    char spaces[300];
+    snprintf(spaces, sizeof spaces, "%s/spaces", folder);
+    return t4_write(g->store, v[0], spaces, 200, &counts);
 }
 
 enum status report_gather(const char *db, struct gathered *out) {

@@ -50,7 +50,7 @@ static const char *with_interval(const struct csv *bench, const struct choice *c
     int n = snprintf(text, sizeof text, "%s", words);
     if (!isnan(most))
         snprintf(text + n, sizeof text - (size_t)n,
-                 " The widest interval of a median here is +-%.2g%% of it.", most);
+                 " The widest interval of a median here is ±%.2g%% of it.", most);
     return text;
 }
 
@@ -59,15 +59,21 @@ static void kernel_table(struct page *page, const struct csv *bench, const struc
     static const char *const headings[] = {
         "problem",  "dtype",           ">us",   ">interval, us", ">default us", ">HF eager us",
         ">speedup", ">torch fused us", ">GB/s", ">% of ceiling"};
-    char caption[512], origin[400];
+    char caption[1200], origin[400], shared[300];
+    bool *rows = calloc((size_t)bench->rows + 1, sizeof *rows);
+    for (int i = 0; i < bench->rows && rows; i++) rows[i] = chosen(bench, i, c);
     report_origin(bench, origin, sizeof origin);
-    snprintf(caption, sizeof caption, "%s, %s,%s: %s.", c->kernel, c->residency, c->launch, origin);
+    *shared = 0;
+    if (rows) report_shared(bench, rows, shared, sizeof shared);
+    free(rows);
+    snprintf(caption, sizeof caption, "%s, %s,%s%s%s: %s.", c->kernel, c->residency, c->launch,
+             *shared ? ", " : "", shared, origin);
     page_table(page, caption, headings, rates ? 10 : 8);
     for (int i = 0; i < bench->rows; i++) {
         if (!chosen(bench, i, c)) continue;
         double us = csv_number(bench, i, "median_us");
         int decimals = us < 10 ? 3 : us < 100 ? 2 : 1;
-        const char *cells[] = {csv_cell(bench, i, "problem"),
+        const char *cells[] = {report_problem(bench, i, shared),
                                csv_cell(bench, i, "dtype"),
                                report_number(us, decimals),
                                report_interval(bench, i, "low_us", "high_us", decimals),

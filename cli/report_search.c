@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/report.h"
+#include "cli/report_space.h"
 
 struct summary {
     int searches, at_ceiling, kept;
@@ -75,37 +76,82 @@ static void tuning(struct page *page, const struct exported *e) {
     page_table_end(page);
 }
 
-static enum status convergence(struct page *page, const struct exported *e) {
+/* The curves have no dates: the spaces that they are from do, as long as they are in the export. */
+static enum status curves(struct page *page, const struct exported *e,
+                          const struct report_spaces *spaces) {
+    char origin[300] = "", caption[700], settings[400];
+    if (spaces->count) TRY(report_space_origin(spaces->path[0], origin, sizeof origin));
+    snprintf(caption, sizeof caption,
+             "Search strategies on spaces of this device in which every point was measured: the "
+             "mean best so far, over the best point. By `fastinfer replay`, without a device. "
+             "Spaces: %s",
+             *origin ? origin : "not in this export");
+    snprintf(settings, sizeof settings, "caption='%s'", origin);
+    return report_picture(page, e, "convergence", &e->convergence, "convergence", settings,
+                          caption);
+}
+
+static enum status convergence(struct page *page, const struct exported *e,
+                               const struct report_spaces *spaces) {
+    char command[2400];
     report_section(page, e, 4, "convergence", "How searches converge");
     if (e->search.rows)
         TRY(report_picture(page, e, "search", &e->search, "search", "",
                            "The best time so far against points measured, in a search on this "
                            "device."));
-    if (e->convergence.rows)
-        return report_picture(page, e, "convergence", &e->convergence, "convergence", "",
-                              "Strategies replayed on this device's whole spaces: the mean best "
-                              "so far over repeats. " /* no dates in that file: the space has */
-                              "Made by `fastinfer replay` from the exported spaces");
+    if (e->convergence.rows) return curves(page, e, spaces);
+    snprintf(command, sizeof command,
+             "build/release/fastinfer replay --strategy all --plot %s %s/spaces/*.t4.json.gz",
+             e->folder, e->folder);
     if (!e->search.rows)
         page_missing(page, "No search's course is in this export.",
-                     "build/release/fastinfer replay --strategy all --plot results/<device> "
-                     "results/<device>/spaces/*.t4.json.gz");
+                     spaces->count ? command : "build/release/fastinfer explain KERNEL --plot DIR");
     return STATUS_OK;
 }
 
-static enum status heatmap(struct page *page, const struct exported *e) {
+/* From the space, drawn there and then; `fastinfer explain --plot` puts one into the export. */
+static enum status drawn_heatmap(struct page *page, const struct exported *e,
+                                 const struct report_spaces *spaces, int *drawn) {
+    char csv[1200], name[40];
+    for (int i = 0; i < spaces->count && *drawn < 4; i++) {
+        struct csv table = {0};
+        snprintf(csv, sizeof csv, "%s/pictures/heatmap.csv", page->folder);
+        enum status status = report_space_heatmap(spaces->path[i], csv);
+        if (status == STATUS_MISSING) continue;
+        if (!status) status = csv_read(csv, &table);
+        snprintf(name, sizeof name, "heatmap-%d", ++*drawn);
+        if (!status)
+            status = report_picture(page, e, "heatmap", &table, name, "",
+                                    "The best time with each pair of values of the two tunables "
+                                    "that explain most, in percent over the best; dark is fast.");
+        csv_free(&table);
+        remove(csv);
+        TRY(status);
+    }
+    return STATUS_OK;
+}
+
+static enum status heatmap(struct page *page, const struct exported *e,
+                           const struct report_spaces *spaces) {
+    int drawn = 0;
     report_section(page, e, 4, "heatmap", "What the tunables do");
     if (e->heatmap.rows)
         return report_picture(page, e, "heatmap", &e->heatmap, "heatmap", "",
-                              "The best time with each pair of values of the two strongest "
-                              "tunables, in percent over the best; dark is fast.");
-    page_missing(page, "No heat map's data is in this export.",
-                 "build/release/fastinfer explain KERNEL --plot results/<device>");
+                              "The best time with each pair of values of the two tunables that "
+                              "explain most, in percent over the best; dark is fast.");
+    TRY(drawn_heatmap(page, e, spaces, &drawn));
+    if (!drawn)
+        page_missing(page, "No space that was measured whole is in this export.",
+                     "build/release/fastinfer export --spaces");
     return STATUS_OK;
 }
 
 enum status report_search(struct page *page, const struct exported *e) {
+    struct report_spaces spaces;
     tuning(page, e);
-    TRY(convergence(page, e));
-    return heatmap(page, e);
+    enum status status = report_spaces(e, &spaces);
+    if (!status) status = convergence(page, e, &spaces);
+    if (!status) status = heatmap(page, e, &spaces);
+    report_spaces_free(&spaces);
+    return status;
 }

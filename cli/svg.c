@@ -54,6 +54,8 @@ static void put_value(FILE *out, const char *name, size_t name_length, const cha
         fprintf(out, "#%s-%.*s", prefix, (int)length - 1, value + 1);
     else if (!strncmp(value, "url(#", 5))
         fprintf(out, "url(#%s-%.*s", prefix, (int)length - 5, value + 5);
+    else if (name_length == 5 && !strcmp(text, "#FFFFFF")) /* color=: rubbed out behind a point */
+        fputs("var(--paper,#FFFFFF)", out);
     else if (sscanf(text, "rgb(%u,%u,%u)", &r, &g, &b) == 3 && r < 256 && g < 256 && b < 256)
         put_colour(out, r << 16 | g << 8 | b);
     else if (sscanf(text, "#%2x%2x%2x", &r, &g, &b) == 3 && length == 7)
@@ -71,12 +73,14 @@ static const char *put_tag(FILE *out, const char *at, const char *prefix) {
         while (*at && *at != '>' && *at != '=' && *at != ' ' && *at != '\n' && *at != '\t') at++;
         fwrite(name, 1, (size_t)(at - name), out);
         size_t name_length = (size_t)(at - name);
-        if (*at == '=' && (at[1] == '"' || at[1] == '\'')) {
-            const char *value = at + 2, *end = strchr(value, at[1]);
+        const char *equals = at + strspn(at, " "); /* gnuplot writes fill = 'rgb(...)' too */
+        const char *quote = *equals == '=' ? equals + 1 + strspn(equals + 1, " ") : "";
+        if (name_length && (*quote == '"' || *quote == '\'')) {
+            const char *value = quote + 1, *end = strchr(value, *quote);
             if (!end) break;
-            fprintf(out, "=%c", at[1]);
+            fprintf(out, "=%c", *quote);
             put_value(out, name, name_length, value, (size_t)(end - value), prefix);
-            fputc(at[1], out);
+            fputc(*quote, out);
             at = end + 1;
         } else if (*at && *at != '>') {
             fputc(*at == '\t' ? ' ' : *at, out);

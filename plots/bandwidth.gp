@@ -43,10 +43,12 @@ if (most_rows <= 256) { set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256) }
 set yrange [0:highest * 1.08]
 step = 10. ** floor(log10(highest))
 set ytics highest / step < 2.5 ? step / 2 : step
-# few rows leave the top left free on a GPU, the bottom where the rate hardly depends on them
+# few rows leave the top left free on a GPU, the bottom where the rate hardly depends on them; beside
+# the line of the copy there is room at the bottom right
 early = sum [i = 1:n] (drawn(i) && number(i, "rows") <= sqrt(most_rows) && gbps(i) > 0.5 * highest)
 set key left Left reverse samplen 2.2 spacing 0.95
 if (early) { set key bottom } else { set key top }
+if (panels == 1) { set key bottom right Right noreverse }
 heading = sprintf("Bandwidth over least bytes: %s, %s; ", dtype, policy_words) \
     . "grey dashes: the ceiling, a tuned stream" \
     . (copy > 0 ? "; dots: a copy" : "")
