@@ -101,8 +101,9 @@ static enum status convergence(struct page *page, const struct exported *e,
                            "device."));
     if (e->convergence.rows) return curves(page, e, spaces);
     snprintf(command, sizeof command,
-             "build/release/fastinfer replay --strategy all --plot %s %s/spaces/*.t4.json.gz",
-             e->folder, e->folder);
+             "build/release/fastinfer replay --strategy all --plot results/%s "
+             "results/%s/spaces/*.t4.json.gz",
+             e->slug, e->slug);
     if (!e->search.rows)
         page_missing(page, "No search's course is in this export.",
                      spaces->count ? command : "build/release/fastinfer explain KERNEL --plot DIR");

@@ -54,7 +54,8 @@ static void put_value(FILE *out, const char *name, size_t name_length, const cha
         fprintf(out, "#%s-%.*s", prefix, (int)length - 1, value + 1);
     else if (!strncmp(value, "url(#", 5))
         fprintf(out, "url(#%s-%.*s", prefix, (int)length - 5, value + 5);
-    else if (name_length == 5 && !strcmp(text, "#FFFFFF")) /* color=: rubbed out behind a point */
+    else if (!strcmp(text,
+                     "#FFFFFF")) /* what gnuplot rubs out; white as a colour is rgb(255,...) */
         fputs("var(--paper,#FFFFFF)", out);
     else if (sscanf(text, "rgb(%u,%u,%u)", &r, &g, &b) == 3 && r < 256 && g < 256 && b < 256)
         put_colour(out, r << 16 | g << 8 | b);

@@ -46,6 +46,7 @@ set tmargin 3
 set bmargin (runs > 8 ? 5.4 : 3.4) + 1.2 * caption_lines
 set xrange [0.4:runs + 0.6]
 set yrange [least - 0.02:most * 1.03 + 0.02]
+set pointintervalbox 0 # nothing is rubbed out behind a point
 set key top right horizontal
 of_kind(verdict) = strcol("verdict") eq verdict ? num("ratio") : NaN
 do for [form in forms] {

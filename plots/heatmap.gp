@@ -79,7 +79,7 @@ words_of(p, f) = number_of(p) . (p == p && f ? "\n" : "") . (f ? sprintf("×%d",
 # a text of two lines hangs from its first
 lift(p, f) = p == p && f ? 11. * down / (height - head - foot) : 0
 white = 0xFFFFFF
-black = 0x000000
+black = 0x010101 # no shade of the page: cells keep their colours in the dark
 marks = 0
 stats table using (marks = marks + failed(0)) nooutput
 if (marks) { heading = heading . "      ×n: n points failed" }

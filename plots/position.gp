@@ -35,7 +35,7 @@ set rmargin 3
 set tmargin 3
 set bmargin 3.4 + 1.2 * caption_lines
 set xrange [0:furthest * 1.03]
-set yrange [0:highest * (1.1 + 0.06 * lines)]
+set yrange [0:highest * (1.15 + 0.09 * lines)]
 set xlabel "position" offset 0, 0.3
 set ylabel "us a step"
 set key top right Right samplen 2.4

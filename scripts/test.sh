@@ -88,6 +88,9 @@ scratch=$(mktemp -d)
 program "explain" sh tests/test_explain.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "report" sh tests/test_report.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
