@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "cli/export.h"
+#include "cli/export_check.h"
 #include "harness/config_file.h"
 #include "harness/show.h"
 #include "harness/t4.h"
@@ -22,7 +23,8 @@ enum {
     KEY_DEVICE,
     KEY_ALL,
     KEY_SPACES,
-    KEY_TUNING
+    KEY_TUNING,
+    KEY_CHECK
 };
 static const struct argp_option options[] = {
     {"db", KEY_DB, "FILE", 0, "the database (default results/fastinfer.db)", 0},
@@ -33,6 +35,8 @@ static const struct argp_option options[] = {
      "also write DIR/<device>.json: the best point of each problem", 0},
     {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
     {"tuning", KEY_TUNING, NULL, 0, "only tuning.csv: what searches came to (view tuned)", 0},
+    {"check", KEY_CHECK, "FILE|DIR", 0,
+     "check an export, results/<device> or a file of it, and do nothing else (exit 2: bad)", 0},
     {"spaces", KEY_SPACES, "N", OPTION_ARG_OPTIONAL,
      "also spaces/: the scans of each problem with N points or more (200), results as "
      "*.t4.json.gz, "
@@ -41,7 +45,7 @@ static const struct argp_option options[] = {
     {0}};
 
 struct arguments {
-    const char *db, *out, *format, *configs, *device;
+    const char *db, *out, *format, *configs, *device, *check;
     bool all;
     bool tuning;
     int spaces; /* 0: none */
@@ -66,6 +70,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case KEY_CONFIGS:
         a->configs = arg;
+        break;
+    case KEY_CHECK:
+        a->check = arg;
         break;
     case KEY_TUNING:
         a->tuning = true;
@@ -276,7 +283,9 @@ int cli_export(int argc, char **argv) {
     argv[0] = cli_name("export");
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum status status = store_open_readonly(a.db, &exporting.store);
+    enum status status = a.check ? export_check(a.check) : STATUS_OK;
+    if (a.check) return status ? cli_error(status) : 0;
+    status = store_open_readonly(a.db, &exporting.store);
     if (!status)
         status =
             store_query(exporting.store,
