@@ -31,6 +31,30 @@ static enum status counters(struct page *page, const struct exported *e) {
     return STATUS_OK;
 }
 
+/* One comparison a row: those of one date and commit, which stand together. */
+static void gate_table(struct page *page, const struct csv *gate) {
+    static const char *const headings[] = {"date",    "commit",  "against", ">same",
+                                           ">faster", ">slower", ">unsure", ">new"};
+    static const char *const verdicts[] = {"same", "faster", "slower", "unsure", "new"};
+    page_table(page, "The gate's verdicts, a comparison a row.", headings, 8);
+    for (int i = 0, from = 0; i < gate->rows; i++) {
+        double count[5] = {0};
+        bool ends = i + 1 == gate->rows ||
+                    strcmp(csv_cell(gate, i, "date"), csv_cell(gate, i + 1, "date")) != 0 ||
+                    strcmp(csv_cell(gate, i, "commit"), csv_cell(gate, i + 1, "commit")) != 0;
+        if (!ends) continue;
+        for (int row = from; row <= i; row++)
+            for (int v = 0; v < 5; v++)
+                count[v] += !strcmp(csv_cell(gate, row, "verdict"), verdicts[v]);
+        const char *cells[8] = {csv_cell(gate, i, "date"), csv_cell(gate, i, "commit"),
+                                csv_cell(gate, i, "base")};
+        for (int v = 0; v < 5; v++) cells[3 + v] = report_number(count[v], 0);
+        page_row(page, cells);
+        from = i + 1;
+    }
+    page_table_end(page);
+}
+
 static enum status gate(struct page *page, const struct exported *e) {
     report_section(page, e, 3, "gate", "Gate: is a commit slower?");
     const json_t *c = e->calibration;
@@ -53,6 +77,7 @@ static enum status gate(struct page *page, const struct exported *e) {
             "build/release/fastinfer gate --base HEAD~1 --history results/<device>/gate.csv");
         return STATUS_OK;
     }
+    gate_table(page, &e->gate);
     return report_picture(
         page, e, "gate", &e->gate, "gate", "",
         "Time over the base's, a point a comparison, in the order of the commits; "
