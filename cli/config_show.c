@@ -8,7 +8,8 @@ enum status choice_make(const struct config *config, const struct device_info *d
                         const struct kernel *kernel, const struct problem *problem,
                         struct policy policy, struct choice *out) {
     *out = (struct choice){.kernel = kernel, .problem = *problem, .policy = policy};
-    if (!config_find(config, kernel, problem, policy, device, &out->match))
+    if (!config_find(config, kernel, problem, policy, device, &out->match) ||
+        out->match.entry->refused)
         return space_default(kernel, problem, device, &out->point);
     out->point = out->match.entry->point;
     return STATUS_OK;
@@ -37,6 +38,12 @@ void choice_origin(const struct config *config, const struct choice *choice, cha
                  config_count(config) ? config_path(config) : "there is no file");
         return;
     }
+    if (e->refused) {
+        snprintf(out, bytes,
+                 "the built-in default: the entry of %s, line %d, was refused end to end",
+                 config_origin(config), e->line);
+        return;
+    }
     problem_format(choice->kernel, &e->problem, problem);
     if (choice->match.distance > 0)
         snprintf(far, sizeof far, "a factor of %.3g away", exp(choice->match.distance));
@@ -59,16 +66,17 @@ json_t *choice_json(const struct config *config, const struct choice *choice) {
     char problem[MAX_TEXT], point[MAX_TEXT];
     problem_format(choice->kernel, &choice->problem, problem);
     point_format(choice->kernel, &choice->point, point);
-    json_t *json =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "kernel", choice->kernel->name, "dtype",
-                  dtype_name(choice->problem.dtype), "problem", problem, "policy",
-                  policy_text(choice->policy), "point", point, "from", e ? "entry" : "default");
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "kernel", choice->kernel->name,
+                             "dtype", dtype_name(choice->problem.dtype), "problem", problem,
+                             "policy", policy_text(choice->policy), "point", point, "from",
+                             e && !e->refused ? "entry" : "default");
     if (!e) return json;
     problem_format(choice->kernel, &e->problem, problem);
     json_t *entry =
-        json_pack("{s:i, s:s, s:s, s:f, s:b, s:b}", "line", e->line, "problem", problem, "policy",
-                  policy_text(e->policy), "distance", choice->match.distance, "other_policy",
-                  (int)choice->match.other_policy, "measured", (int)config_measured(config));
+        json_pack("{s:i, s:s, s:s, s:f, s:b, s:b, s:b}", "line", e->line, "problem", problem,
+                  "policy", policy_text(e->policy), "distance", choice->match.distance,
+                  "other_policy", (int)choice->match.other_policy, "measured",
+                  (int)config_measured(config), "refused", (int)e->refused);
     if (e->median_us > 0) json_object_set_new(entry, "median_us", json_real(e->median_us));
     json_object_set_new(json, "entry", entry);
     return json;

@@ -2,11 +2,21 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 
-enum { KEY_MODEL = 512, KEY_DEVICE, KEY_CONFIGS, KEY_DTYPE, KEY_CAPACITY, KEY_SEED, KEY_QUIET };
+enum {
+    KEY_MODEL = 512,
+    KEY_DEVICE,
+    KEY_CONFIGS,
+    KEY_FORM,
+    KEY_DTYPE,
+    KEY_CAPACITY,
+    KEY_SEED,
+    KEY_QUIET
+};
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "DIR|PRESET", 0,
      "a HuggingFace folder, or a preset's shapes with random weights (llama-3.2-3b, llama-3.2-1b, "
@@ -16,6 +26,10 @@ static const struct argp_option options[] = {
      0},
     {"configs", KEY_CONFIGS, "DIR|default", 0,
      "where the tuned points are; default: the built-in ones", 0},
+    {"form", KEY_FORM, "FORM", 0,
+     "of a decode step: launches (a graph of some a layer), persistent (one kernel; batch 1, fp16 "
+     "or bf16, sm_90 on), or auto: as the configuration says",
+     0},
     {"dtype", KEY_DTYPE, "TYPE", 0, "fp16, bf16 or fp32; without it the checkpoint's", 0},
     {"capacity", KEY_CAPACITY, "N", 0, "positions that the KV cache has room for", 0},
     {"seed", KEY_SEED, "N", 0, "of sampling, of a preset's weights, of made-up prompts (1)", 0},
@@ -24,6 +38,13 @@ static const struct argp_option options[] = {
 
 const struct model_options model_options_default = {
     .device = "auto", .dtype = DTYPE_COUNT, .batch = 1, .seed = 1};
+
+bool model_form_parse(const char *text, enum step_form *out) {
+    static const char *const names[] = {"auto", "launches", "persistent"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(text, names[i])) return *out = (enum step_form)i, true;
+    return false;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct model_options *o = state->input;
@@ -36,6 +57,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case KEY_CONFIGS:
         o->configs = arg;
+        break;
+    case KEY_FORM:
+        if (!model_form_parse(arg, &o->form))
+            argp_error(state, "--form %s: launches, persistent or auto was expected", arg);
         break;
     case KEY_DTYPE:
         o->dtype = cli_dtype(state, arg);
@@ -91,7 +116,7 @@ enum status model_options_open(const struct model_options *o, struct opened *out
     struct engine_options options = {.batch = o->batch,
                                      .capacity = o->capacity,
                                      .dtype = o->dtype,
-                                     .configs = o->configs,
+                                     .choice = {.configs = o->configs, .form = o->form},
                                      .seed = o->seed,
                                      .progress = show,
                                      .progress_context = &quiet};

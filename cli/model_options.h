@@ -11,6 +11,7 @@
 struct model_options {
     const char *model, *device, *configs;
     enum dtype dtype;
+    enum step_form form;
     int64_t capacity;
     int batch;
     uint64_t seed; /* of a preset's weights, of sampling and of prompts that are made up */
@@ -21,6 +22,9 @@ extern const struct model_options model_options_default;
 /* Its input is a struct model_options. Keys of other parsers have to be above this. */
 extern const struct argp model_options_argp;
 enum { MODEL_OPTIONS_LAST = 767 };
+
+/* auto, launches, persistent. */
+bool model_form_parse(const char *text, enum step_form *out);
 
 struct opened {
     struct device *device;

@@ -32,10 +32,13 @@ static const struct argp_option options[] = {
     {"prompt", KEY_PROMPT, "N", 0, "tokens of the prompt (32)", 0},
     {"generate", KEY_GENERATE, "N", 0, "new tokens (128)", 0},
     {"batch", KEY_BATCH, "N", 0, "sequences side by side, 1 to 16 (1)", 0},
-    {"repeat", KEY_REPEAT, "N", 0, "times each side does it, after one that is thrown away (9)", 0},
+    {"repeat", KEY_REPEAT, "N", 0,
+     "times each side does it, after one that is thrown away (9; 20 with --compare)", 0},
     {"compare", KEY_COMPARE, "A,B", 0,
-     "two configurations, interleaved, each a folder, `tuned` (configs/) or `default`: is B "
-     "accepted?",
+     "two configurations, interleaved, each a folder, `tuned` (configs/) or `default`, or two "
+     "forms "
+     "of a step, launches and persistent: is B accepted, as a whole and kernel by kernel? The "
+     "verdict is written into the configuration",
      0},
     {"profile", KEY_PROFILE, NULL, 0, "also where a decode step's time goes", 0},
     {"no-transformers", KEY_NO_TRANSFORMERS, NULL, 0, "without HuggingFace beside it", 0},
@@ -102,7 +105,7 @@ struct tps {
     struct store *store;
     int64_t run;
     struct tps_side *side;
-    int sides;
+    int sides, ours; /* all, and those that are our engine's */
     double read_gbps;
     struct step_part part[TPS_MAX_PARTS];
     int parts;
@@ -110,32 +113,22 @@ struct tps {
     json_t *json;
 };
 
-static enum status add_engine(struct tps *t, const char *configs) {
-    struct tps_side *side = &t->side[t->sides];
-    struct model_options options = t->a->model;
-    options.configs = !strcmp(configs, "tuned") ? NULL : *configs ? configs : options.configs;
-    if (!options.capacity) options.capacity = t->a->work.prompt + t->a->work.generate;
-    TRY(model_options_open(&options, &side->opened));
-    t->sides++;
-    snprintf(side->name, sizeof side->name, "fastinfer");
-    snprintf(side->configs, sizeof side->configs, "%.250s",
-             engine_facts(side->opened.engine).configs);
-    return STATUS_OK;
-}
-
 static enum status add_sides(struct tps *t) {
     const struct arguments *a = t->a;
-    char first[512];
-    if (!*a->compare) {
-        TRY(add_engine(t, ""));
-    } else {
-        snprintf(first, sizeof first, "%s", a->compare);
-        *strchr(first, ',') = 0;
-        TRY(add_engine(t, first));
-        TRY(add_engine(t, strchr(a->compare, ',') + 1));
-    }
+    struct tps_side *first = &t->side[0];
+    struct model_options options = a->model;
+    if (!options.capacity) options.capacity = a->work.prompt + a->work.generate;
+    TRY(model_options_open(&options, &first->opened));
+    t->sides = t->ours = 1;
+    first->alone = !*a->compare;
+    first->choice = (struct engine_choice){.configs = options.configs, .form = options.form};
+    if (*a->compare)
+        TRY(tps_compare_sides(a->compare, &a->work, t->side, &t->ours));
+    else
+        TRY(tps_choose(first));
+    t->sides = t->ours;
     if (a->no_transformers) return STATUS_OK;
-    struct engine_facts facts = engine_facts(t->side[0].opened.engine);
+    struct engine_facts facts = engine_facts(first->opened.engine);
     enum status status = tps_transformers_open(&a->model, &facts, &t->side[t->sides]);
     if (status == STATUS_MISSING)
         fprintf(stderr, "fastinfer: without HuggingFace: %s\n", fail_message());
@@ -234,37 +227,19 @@ static enum status report_sides(struct tps *t) {
     return STATUS_OK;
 }
 
-/* Rounds pair off in twos, A B B A: their drift cancels. */
-static struct ratio ratio_of(const struct tps_side *a, const struct tps_side *b) {
-    double log_ratio[TPS_MAX_REPEATS];
-    int rounds = a->done / 2;
-    for (int i = 0; i < rounds; i++)
-        log_ratio[i] = log(b->tokens_s[2 * i] * b->tokens_s[2 * i + 1] /
-                           (a->tokens_s[2 * i] * a->tokens_s[2 * i + 1])) /
-                       2;
-    return stats_ratio(log_ratio, rounds, 0);
-}
-
 static enum status report_comparison(struct tps *t) {
     if (!*t->a->compare) return STATUS_OK;
-    const struct tps_side *a = &t->side[0], *b = &t->side[1];
-    struct acceptance row = {.model = t->a->model.model,
-                             .first = a->configs,
-                             .second = b->configs,
-                             .batch = t->a->work.batch,
-                             .prompt = t->a->work.prompt,
-                             .generated = t->a->work.generate,
-                             .ratio = ratio_of(a, b)};
-    const char *verdict = acceptance_text(acceptance_verdict(&row.ratio));
-    json_object_set_new(t->json, "comparison",
-                        json_pack("{s:s, s:s, s:f, s:f, s:f, s:i, s:s}", "first", row.first,
-                                  "second", row.second, "ratio", row.ratio.ratio, "low",
-                                  row.ratio.low, "high", row.ratio.high, "rounds", row.ratio.rounds,
-                                  "verdict", verdict));
-    if (!t->a->json)
-        printf("  %s: %s is %.4f times as fast as %s [%.4f, %.4f]\n", verdict, row.second,
-               row.ratio.ratio, row.first, row.ratio.low, row.ratio.high);
-    return store_acceptance(t->store, t->run, &row);
+    json_t *rows = json_array();
+    json_object_set_new(t->json, "comparisons", rows);
+    return tps_compare_report(&(struct tps_comparison){.compare = t->a->compare,
+                                                       .model = t->a->model.model,
+                                                       .work = &t->a->work,
+                                                       .side = t->side,
+                                                       .sides = t->ours,
+                                                       .store = t->store,
+                                                       .run = t->run,
+                                                       .quiet = t->a->json,
+                                                       .rows = rows});
 }
 
 static void report_profile(struct tps *t) {
@@ -324,6 +299,7 @@ static enum status work(struct tps *t) {
     TRY(add_sides(t));
     TRY(begin(t));
     enum status status = measure(t);
+    if (!status && t->a->profile) status = tps_choose(&t->side[0]);
     if (!status && t->a->profile)
         status = tps_profile(t->side[0].opened.engine, t->side[0].opened.device, t->part, &t->parts,
                              &t->step_us);
@@ -345,10 +321,8 @@ static enum status one_model(struct arguments *a, json_t *all) {
     struct tps t = {.a = a, .json = json_object()};
     t.side = calloc(TPS_MAX_SIDES, sizeof *t.side);
     enum status status = t.side ? work(&t) : fail(STATUS_SYSTEM, "out of memory");
-    for (int i = 0; i < t.sides; i++) {
-        tps_transformers_close(&t.side[i]);
-        model_options_close(&t.side[i].opened);
-    }
+    for (int i = t.ours; i < t.sides; i++) tps_transformers_close(&t.side[i]);
+    model_options_close(&t.side[0].opened); /* the others' is the same */
     store_close(t.store);
     json_array_append_new(all, t.json);
     free(t.side);
@@ -383,7 +357,7 @@ int cli_tps(int argc, char **argv) {
         NULL};
     struct arguments a = {.model = model_options_default, .db = "results/fastinfer.db"};
     a.model.model_may_be_missing = true;
-    a.work = (struct tps_work){.prompt = 32, .generate = 128, .repeats = 9, .batch = 1};
+    a.work = (struct tps_work){.prompt = 32, .generate = 128, .batch = 1};
     size_t n = 0;
     for (int i = 0; i < argc && n < sizeof a.command; i++)
         n += (size_t)snprintf(a.command + n, sizeof a.command - n, "%s%s", i ? " " : "", argv[i]);
@@ -391,6 +365,7 @@ int cli_tps(int argc, char **argv) {
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     model_options_catch();
+    if (!a.work.repeats) a.work.repeats = *a.compare ? 20 : 9;
     json_t *all = json_array();
     a.work.ids = malloc((size_t)a.work.prompt * sizeof *a.work.ids);
     enum status status = a.work.ids && all ? STATUS_OK : fail(STATUS_SYSTEM, "out of memory");

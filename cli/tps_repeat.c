@@ -26,6 +26,17 @@ static double energy_mj(const struct device *device) {
     return (double)millijoules;
 }
 
+enum status tps_choose(struct tps_side *side) {
+    TRY(engine_choose(side->opened.engine, &side->choice));
+    struct engine_facts facts = engine_facts(side->opened.engine);
+    side->persistent = facts.persistent;
+    snprintf(side->configs, sizeof side->configs, "%.150s%s%s%s", facts.configs,
+             side->choice.only ? ", only " : "", side->choice.only ? side->only : "",
+             side->persistent ? ", one kernel" : "");
+    snprintf(side->config_path, sizeof side->config_path, "%s", facts.config_path);
+    return STATUS_OK;
+}
+
 static enum status our_repeat(struct tps_side *side, const struct tps_work *w, double *first_ms,
                               double *tokens_s) {
     enum { SENSOR_S = 1 }; /* shorter spans say nothing: the counter moves every 20 to 100 ms */
@@ -33,6 +44,8 @@ static enum status our_repeat(struct tps_side *side, const struct tps_work *w, d
     struct device *device = side->opened.device;
     const struct device_ops *ops = device->ops;
     int32_t token;
+    if (!side->alone) TRY(tps_choose(side));
+    TRY(engine_prepare(engine, w->prompt + w->generate));
     double ns, start = now_s();
     for (int s = 0; s < w->batch; s++) TRY(engine_prompt(engine, s, w->ids, w->prompt));
     for (int s = 0; s < w->batch; s++) TRY(engine_tokens(engine, s, w->prompt, 1, &token));

@@ -1,5 +1,6 @@
 /* engine.c - what an engine owns, and the order in which things are enqueued. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,22 +28,28 @@ static enum status array(struct engine *e, int64_t elements, enum dtype dtype, v
     return allocate(e, bytes, out);
 }
 
+/* All layers' in one run each, as the persistent step wants them. */
 static enum status make_caches(struct engine *e) {
     const struct model_config *c = &e->model->config;
-    size_t bytes =
+    size_t layer =
         (size_t)(e->batch * c->kv_heads * e->capacity * c->head_dim) * dtype_bytes(e->dtype);
+    size_t bytes = layer * (size_t)c->layers;
+    void *k, *v;
     e->cache_k = calloc((size_t)c->layers, sizeof *e->cache_k);
     e->cache_v = calloc((size_t)c->layers, sizeof *e->cache_v);
     if (!e->cache_k || !e->cache_v) return fail(STATUS_SYSTEM, "out of memory");
+    TRY(allocate(e, bytes, &k));
+    TRY(allocate(e, bytes, &v));
+    /* never read before it is written, but NaNs in it would be seen */
+    TRY(e->device->ops->set_bytes(e->device, k, 0xff, bytes));
+    TRY(e->device->ops->set_bytes(e->device, v, 0xff, bytes));
+    e->cache_bytes = 2 * bytes;
     for (int64_t i = 0; i < c->layers; i++) {
-        TRY(allocate(e, bytes, &e->cache_k[i]));
-        TRY(allocate(e, bytes, &e->cache_v[i]));
-        /* never read before it is written, but NaNs in it would be seen */
-        TRY(e->device->ops->set_bytes(e->device, e->cache_k[i], 0xff, bytes));
-        TRY(e->device->ops->set_bytes(e->device, e->cache_v[i], 0xff, bytes));
-        e->cache_bytes += 2 * bytes;
+        e->cache_k[i] = (char *)k + (size_t)i * layer;
+        e->cache_v[i] = (char *)v + (size_t)i * layer;
     }
-    return STATUS_OK;
+    TRY(array(e, 3 * c->layers, DTYPE_I32, &e->facts));
+    return persistent_facts(e, 0);
 }
 
 static enum status make_step(struct engine *e) {
@@ -128,6 +135,14 @@ static enum status take_options(struct engine *e, const struct engine_options *o
     return STATUS_OK;
 }
 
+/* Without it a prompt goes through position by position: slow, and said. */
+static enum status open_matmul(struct engine *e) {
+    enum status status = matmul_open(e->device, &e->matmul);
+    if (status != STATUS_MISSING) return status;
+    fprintf(stderr, "fastinfer: prompts will take long: %s\n", fail_message());
+    return STATUS_OK;
+}
+
 static enum status open_all(struct engine *e, const struct engine_options *o) {
     TRY(take_options(e, o));
     struct weights_source source = {.model = e->model,
@@ -137,14 +152,15 @@ static enum status open_all(struct engine *e, const struct engine_options *o) {
                                     .context = o->progress_context};
     e->staging = malloc((size_t)e->capacity * sizeof *e->staging);
     if (!e->staging) return fail(STATUS_SYSTEM, "out of memory");
-    TRY(shelf_open(e->device, o->configs, &e->shelf));
+    TRY(shelf_open(e->device, &e->shelf));
     TRY(weights_load(e->device, &source, &e->weights));
-    TRY(matmul_open(e->device, &e->matmul));
+    TRY(open_matmul(e));
     TRY(make_step(e));
     TRY(make_prefill(e));
     TRY(make_ones(e));
     TRY(make_frequencies(e));
-    return make_caches(e);
+    TRY(make_caches(e));
+    return engine_choose(e, &o->choice);
 }
 
 enum status engine_open(struct device *device, const struct model *model,
@@ -168,10 +184,14 @@ enum status engine_open(struct device *device, const struct model *model,
     return status;
 }
 
+static void drop_programs(struct engine *e) {
+    for (int i = 0; i < MAX_BUCKETS; i++) program_free(e->decode[i]), e->decode[i] = NULL;
+    for (int i = 0; i < MAX_BATCH; i++) program_free(e->choose[i]), e->choose[i] = NULL;
+}
+
 void engine_close(struct engine *e) {
     if (!e) return;
-    for (int i = 0; i < MAX_BUCKETS; i++) program_free(e->decode[i]);
-    for (int i = 0; i < MAX_BATCH; i++) program_free(e->choose[i]);
+    drop_programs(e);
     for (int i = 0; i < e->buffers; i++) e->device->ops->release(e->device, e->buffer[i]);
     matmul_close(e->matmul);
     shelf_close(e->shelf);
@@ -181,16 +201,27 @@ void engine_close(struct engine *e) {
 }
 
 struct engine_facts engine_facts(const struct engine *e) {
-    const struct config *config = shelf_config(e->shelf);
     return (struct engine_facts){.batch = e->batch,
                                  .capacity = e->capacity,
                                  .dtype = e->dtype,
                                  .weight_bytes = e->weights->bytes,
                                  .cache_bytes = e->cache_bytes,
                                  .work_bytes = e->work_bytes,
-                                 .configs = config ? config_origin(config) : "built-in default",
-                                 .matmul = matmul_name(e->matmul)};
+                                 .configs = shelf_origin(e->shelf),
+                                 .config_path = shelf_path(e->shelf),
+                                 .persistent = e->persistent,
+                                 .matmul = e->matmul ? matmul_name(e->matmul) : "none"};
 }
+
+enum status engine_choose(struct engine *e, const struct engine_choice *choice) {
+    TRY(shelf_select(e->shelf, choice->configs, choice->only, choice->refused_too));
+    TRY(e->device->ops->synchronize(e->device)); /* programs may be running */
+    drop_programs(e);
+    e->form = choice->form;
+    return persistent_decide(e, choice->form, &e->persistent);
+}
+
+enum status engine_delay(struct engine *e, int most_ns) { return persistent_facts(e, most_ns); }
 
 /* --- working ---------------------------------------------------------------------------------- */
 
@@ -234,7 +265,7 @@ enum status engine_prompt(struct engine *e, int sequence, const int32_t *ids, in
     TRY(check_prompt(e, ids, count));
     int32_t position = (int32_t)count - 1; /* the choice adds one */
     TRY(upload_words(e, e->history, sequence * e->capacity, ids, count));
-    if (registry_find("attention_prefill", &kernel))
+    if (!e->matmul || registry_find("attention_prefill", &kernel))
         TRY(prefill_by_steps(e, sequence, ids, count, &last));
     else
         TRY(prefill_run(e, sequence, count, &last));
@@ -259,20 +290,36 @@ enum status engine_sampling(struct engine *e, int sequence, const struct sample_
 static enum status program_for(struct engine *e, int64_t context, struct program **out) {
     int bucket = 0;
     int64_t end = FIRST_BUCKET;
-    while (end < context) end *= 2, bucket++;
+    while (end < context && !e->persistent) end *= 2, bucket++;
     if (end > e->capacity) end = e->capacity;
     *out = e->decode[bucket];
     if (*out) return STATUS_OK;
     struct step_range range = {0, e->batch, end, false};
     struct program *program;
     TRY(program_new(e->shelf, &program));
-    enum status status = step_build(e, &range, program);
+    enum status status =
+        e->persistent ? persistent_build(e, program) : step_build(e, &range, program);
+    if (!status && e->persistent) status = step_sample(e, &range, program);
     if (!status) status = program_record(program);
+    if (status && e->persistent && e->form == FORM_AUTO) {
+        fprintf(stderr, "fastinfer: a step in one kernel cannot be had, launches are used: %s\n",
+                fail_message());
+        program_free(program);
+        e->persistent = false;
+        return program_for(e, context, out);
+    }
     if (status)
         program_free(program);
     else
         *out = e->decode[bucket] = program;
     return status;
+}
+
+enum status engine_prepare(struct engine *e, int64_t end) {
+    struct program *program;
+    if (end > e->capacity) end = e->capacity;
+    for (int64_t context = 1; context < end; context *= 2) TRY(program_for(e, context, &program));
+    return program_for(e, end, &program);
 }
 
 static int64_t longest(const struct engine *e) {

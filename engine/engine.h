@@ -16,13 +16,24 @@
 #include "engine/sample.h"
 #include "engine/weights.h"
 
+enum step_form { FORM_AUTO, FORM_LAUNCHES, FORM_PERSISTENT };
+/* How an engine decodes. */
+struct engine_choice {
+    const char *configs, *only; /* where points come from: as shelf_select() */
+    /* A graph of some launches a layer, or one kernel for the whole step (batch 1, fp16 or bf16,
+     * sm_90 on). FORM_AUTO: as the configuration's entry for decode_step says; where it has none,
+     * the one kernel on a GPU that can. */
+    enum step_form form;
+    bool refused_too; /* points that a comparison refused count, too: for comparing them again */
+};
+
 struct engine_options {
-    int batch;            /* 1 to 16; 0: 1 */
-    int64_t capacity;     /* 0: 4096, or what the model was made for where that is less */
-    enum dtype dtype;     /* DTYPE_COUNT: the checkpoint's, or fp16 where the device has no bf16 */
-    const char *configs;  /* as shelf_open() */
-    int64_t prefill_rows; /* positions that a prefill takes at once; 0: 512 */
-    uint64_t seed;        /* of a preset's weights */
+    int batch;        /* 1 to 16; 0: 1 */
+    int64_t capacity; /* 0: 4096, or what the model was made for where that is less */
+    enum dtype dtype; /* DTYPE_COUNT: the checkpoint's, or fp16 where the device has no bf16 */
+    struct engine_choice choice;
+    int64_t prefill_rows;       /* positions that a prefill takes at once; 0: 512 */
+    uint64_t seed;              /* of a preset's weights */
     weights_progress *progress; /* of loading; NULL: none */
     void *progress_context;
 };
@@ -39,10 +50,19 @@ struct engine_facts {
     int64_t capacity;
     enum dtype dtype;
     size_t weight_bytes, cache_bytes, work_bytes; /* of device memory */
-    const char *configs;                          /* where points come from */
-    const char *matmul;                           /* who multiplies in a prefill */
+    const char *configs, *config_path; /* where points come from; "": the built-in ones */
+    bool persistent;                   /* one kernel for a step */
+    const char *matmul;                /* who multiplies in a prefill */
 };
 struct engine_facts engine_facts(const struct engine *engine);
+
+/* Decodes otherwise from now on. Sequences go on; programs are made anew when they are next needed.
+ * STATUS_ARGUMENT: FORM_PERSISTENT where it cannot be had. */
+enum status engine_choose(struct engine *engine, const struct engine_choice *choice);
+/* Makes what decoding up to position `end` takes, which is else done when it is first needed. */
+enum status engine_prepare(struct engine *engine, int64_t end);
+/* For tests: blocks of the persistent step wait up to so long at the end of each phase. */
+enum status engine_delay(struct engine *engine, int most_ns);
 
 /* Begins a sequence anew with `count` ids (at least one, at most capacity), enqueues their way
  * through the model and the choice of the first token after them. STATUS_ARGUMENT: an id outside

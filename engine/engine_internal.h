@@ -38,6 +38,9 @@ struct engine {
     int buffers, buffer_room;
     struct workspace step, prefill;
     void *logits, *token, *position, *history, *setting, *inv_freq;
+    void *facts; /* (layers, 3) int32, as decode_step has them */
+    bool persistent;
+    enum step_form form; /* as it was asked for */
     void *ones; /* (prefill_rows) D, for a bias on the output projection; NULL without one */
     void **cache_k, **cache_v; /* a layer */
 
@@ -65,6 +68,15 @@ enum status step_build(struct engine *engine, const struct step_range *range,
  * `residual` holds their rows. */
 enum status step_choose(struct engine *engine, const struct step_range *range, void *residual,
                         struct program *program);
+/* The choice alone: logits -> token. */
+enum status step_sample(struct engine *engine, const struct step_range *range,
+                        struct program *program);
+
+/* Is a step one kernel? */
+enum status persistent_decide(const struct engine *engine, enum step_form form, bool *out);
+/* Appends it: token -> logits, of the one sequence. */
+enum status persistent_build(struct engine *engine, struct program *program);
+enum status persistent_facts(struct engine *engine, int delay_ns);
 
 /* Rows `first` to the end of a decode step's buffers. */
 struct workspace step_rows(const struct engine *engine, int first);

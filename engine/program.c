@@ -14,24 +14,44 @@ struct shelved {
     struct shelved *next;
 };
 
+struct opened_config {
+    char folder[512]; /* "": found as config_open() does */
+    struct config *config;
+    struct opened_config *next;
+};
+
 struct shelf {
     struct device *device;
-    struct config *config; /* NULL: the built-in points */
+    struct opened_config *configs;
+    const struct config *config; /* NULL: the built-in points */
+    char only[64];               /* the kernel that it is for; "": all */
+    bool refused_too;
     struct shelved *first;
 };
 
-enum status shelf_open(struct device *device, const char *configs, struct shelf **out) {
+enum status shelf_open(struct device *device, struct shelf **out) {
     struct shelf *s = calloc(1, sizeof *s);
     if (!s) return fail(STATUS_SYSTEM, "out of memory");
     s->device = device;
-    bool built_in = configs && !strcmp(configs, "default");
-    enum status status =
-        built_in ? STATUS_OK : config_open(configs, &device->info, registry_find, &s->config);
-    if (status)
-        shelf_close(s);
-    else
-        *out = s;
-    return status;
+    *out = s;
+    return STATUS_OK;
+}
+
+enum status shelf_select(struct shelf *s, const char *configs, const char *only, bool refused_too) {
+    s->refused_too = refused_too;
+    snprintf(s->only, sizeof s->only, "%s", only ? only : "");
+    s->config = NULL;
+    if (configs && !strcmp(configs, "default")) return STATUS_OK;
+    for (const struct opened_config *c = s->configs; c && !s->config; c = c->next)
+        if (!strcmp(c->folder, configs ? configs : "")) s->config = c->config;
+    if (s->config) return STATUS_OK;
+    struct opened_config *opened = calloc(1, sizeof *opened);
+    if (!opened) return fail(STATUS_SYSTEM, "out of memory");
+    snprintf(opened->folder, sizeof opened->folder, "%s", configs ? configs : "");
+    enum status status = config_open(configs, &s->device->info, registry_find, &opened->config);
+    if (status) return free(opened), status;
+    opened->next = s->configs, s->configs = opened, s->config = opened->config;
+    return STATUS_OK;
 }
 
 void shelf_close(struct shelf *s) {
@@ -41,23 +61,44 @@ void shelf_close(struct shelf *s) {
         variant_close(s->device, &v->variant);
         free(v);
     }
-    if (s->config) config_close(s->config);
+    for (struct opened_config *c = s->configs, *next; c; c = next) {
+        next = c->next;
+        config_close(c->config);
+        free(c);
+    }
     free(s);
 }
 
 struct device *shelf_device(const struct shelf *s) {
     return s->device;
 }
-const struct config *shelf_config(const struct shelf *s) { return s->config; }
+const char *shelf_origin(const struct shelf *s) {
+    return s->config ? config_origin(s->config) : "built-in default";
+}
+
+const char *shelf_path(const struct shelf *s) { return s->config ? config_path(s->config) : ""; }
+
+bool shelf_find(const struct shelf *s, const struct kernel *kernel, const struct problem *problem,
+                struct policy policy, struct config_match *out) {
+    bool asked = s->config && (!*s->only || !strcmp(s->only, kernel->name));
+    return asked && config_find(s->config, kernel, problem, policy, &s->device->info, out);
+}
+
+bool shelf_uses(const struct shelf *s, const struct config_match *match) {
+    return s->refused_too || !match->entry->refused;
+}
 
 /* A variant's plan and scratch are for one problem: the whole problem is the key. */
 static enum status find(struct shelf *s, const struct kernel *kernel, const struct call *call,
                         const struct shelved **out) {
     struct point point;
     const struct problem *problem = &call->problem;
-    bool found = s->config &&
-                 config_point(s->config, kernel, problem, call->policy, &s->device->info, &point);
-    if (!found) TRY(space_default(kernel, problem, &s->device->info, &point));
+    struct config_match match;
+    bool found = shelf_find(s, kernel, problem, call->policy, &match) && shelf_uses(s, &match);
+    if (found)
+        point = match.entry->point;
+    else
+        TRY(space_default(kernel, problem, &s->device->info, &point));
     for (struct shelved *v = s->first; v; v = v->next)
         if (v->kernel == kernel && problem_equal(&v->problem, problem) &&
             point_equal(kernel, &v->variant.point, &point))

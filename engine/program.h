@@ -7,11 +7,21 @@
 
 /* The variants of a device, each opened once and shared by all who ask. */
 struct shelf;
-/* configs: a folder; NULL: as config_open() finds it; "default": the built-in points alone. */
-enum status shelf_open(struct device *device, const char *configs, struct shelf **out);
+enum status shelf_open(struct device *device, struct shelf **out);
+/* Where points come from, from now on. configs: a folder; NULL: as config_open() finds it;
+ * "default": the built-in points alone. only: a kernel's name, and all others have their built-in
+ * points; NULL: none is left out. Entries that were refused end to end answer with the built-in
+ * point, unless refused_too. Programs keep what they have. */
+enum status shelf_select(struct shelf *shelf, const char *configs, const char *only,
+                         bool refused_too);
+/* The entry that answers for a problem, refused or not; false: the built-in default does. */
+bool shelf_find(const struct shelf *shelf, const struct kernel *kernel,
+                const struct problem *problem, struct policy policy, struct config_match *out);
+bool shelf_uses(const struct shelf *shelf, const struct config_match *match);
 void shelf_close(struct shelf *shelf); /* NULL is fine; closes its variants */
 struct device *shelf_device(const struct shelf *shelf);
-const struct config *shelf_config(const struct shelf *shelf);
+const char *shelf_origin(const struct shelf *shelf); /* as config_origin(), */
+const char *shelf_path(const struct shelf *shelf);   /* config_path() */
 
 /* A launch of a kernel by name. pointer: its arguments, in order. */
 struct call {

@@ -123,6 +123,12 @@ enum status step_choose(struct engine *e, const struct step_range *range, void *
     struct call head = {.pointer = {logits, rows, e->weights->final_norm, e->weights->head, NULL}};
     TRY(gemv_norm(&l, &head, c->vocab, false));
     TRY(program_add(program, &head));
+    return step_sample(e, range, program);
+}
+
+enum status step_sample(struct engine *e, const struct step_range *range, struct program *program) {
+    const struct model_config *c = &e->model->config;
+    void *logits = rows_from(e->logits, range->first, c->vocab, DTYPE_F32);
     struct call choice = {.kernel = "sample",
                           .policy = policy,
                           .pointer = {(int32_t *)e->token + range->first,

@@ -24,7 +24,7 @@ struct acceptance {
     struct ratio ratio; /* over 1: the second is faster */
 };
 enum verdict_of_acceptance { ACCEPTED, REFUSED, UNDECIDED };
-/* Does the ratio's interval exclude 1, and on which side? */
+/* Does the ratio's interval exclude 1, and on which side? Under 6 rounds it is not said. */
 enum verdict_of_acceptance acceptance_verdict(const struct ratio *ratio);
 const char *acceptance_text(enum verdict_of_acceptance verdict);
 

@@ -182,11 +182,12 @@ static enum status checker_run(struct subject *s, struct checker *c, struct chec
     return device->ops->download(device, report, c->report, sizeof *report);
 }
 
-static enum status device_judge(struct subject *s, struct checker *c, struct verdict *verdict) {
+static enum status device_judge(struct subject *s, double bound, struct checker *c,
+                                struct verdict *verdict) {
     struct check_report report = {.first = ~0ull,
                                   .focus = ~0ull,
                                   .roundoff = dtype_roundoff(s->problem.dtype),
-                                  .c = s->kernel->bound.c,
+                                  .c = bound,
                                   .floor = dtype_floor(s->problem.dtype)};
     TRY(checker_run(s, c, &report));
     memcpy(&verdict->worst, &report.worst, sizeof report.worst);
@@ -204,7 +205,7 @@ static enum status device_judge(struct subject *s, struct checker *c, struct ver
     return fail(STATUS_INCORRECT, "%s", verdict->reason);
 }
 
-enum status verify_device(struct subject *s, struct verdict *verdict) {
+enum status verify_device(struct subject *s, double bound, struct verdict *verdict) {
     struct device *device = s->support->device;
     struct checker checker = {0};
     struct build build;
@@ -216,7 +217,7 @@ enum status verify_device(struct subject *s, struct verdict *verdict) {
         device->ops->function_get(device, checker.module, "check", 0, &checker.function);
     if (!status)
         status = device->ops->allocate(device, sizeof(struct check_report), &checker.report);
-    if (!status) status = device_judge(s, &checker, verdict);
+    if (!status) status = device_judge(s, bound, &checker, verdict);
     if (checker.report) device->ops->release(device, checker.report);
     device->ops->module_unload(device, checker.module);
     return status;
@@ -234,6 +235,7 @@ enum status verify_variant(struct subject *s, const struct variant *variant,
     if (!status) status = device->ops->synchronize(device);
     if (!status) status = subject_check_guards(s, 0);
     if (!status) {
+        double bound = kernel_bound(s->kernel, &s->problem, &variant->point);
         int64_t outputs = 0;
         for (int i = 0; i < s->kernel->argument_count; i++)
             if (s->kernel->arguments[i].role != ROLE_IN)
@@ -241,10 +243,9 @@ enum status verify_variant(struct subject *s, const struct variant *variant,
         bool many =
             outputs > HOST_ELEMENTS || problem_bytes(s->kernel, &s->problem) > (double)HOST_BYTES;
         if (many && device->info.kind == DEVICE_CUDA && !s->kernel->host_check) {
-            status = verify_device(s, verdict);
+            status = verify_device(s, bound, verdict);
         } else {
-            struct allowance allowance = {dtype_roundoff(s->problem.dtype),
-                                          s->kernel->bound.c * 0x1p-24, 1};
+            struct allowance allowance = {dtype_roundoff(s->problem.dtype), bound * 0x1p-24, 1};
             status = verify_host(s, allowance, verdict);
             if (!status) status = check_repeat(s, variant);
         }

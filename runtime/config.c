@@ -111,7 +111,8 @@ bool config_point(const struct config *config, const struct kernel *kernel,
                   const struct problem *problem, struct policy policy,
                   const struct device_info *device, struct point *out) {
     struct config_match match;
-    bool found = config_find(config, kernel, problem, policy, device, &match);
+    bool found =
+        config_find(config, kernel, problem, policy, device, &match) && !match.entry->refused;
     *out = found ? match.entry->point : point_default(kernel);
     return found;
 }

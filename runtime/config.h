@@ -12,6 +12,9 @@
  *   - each entry has the five texts; dtype, policy, problem and point can be read; the point is
  *     legal for the entry's own problem on this device; no two entries are for the same
  *     (kernel, dtype, problem, policy);
+ *   - "accepted", where it is there, is true or false: what whole models' tokens a second said
+ *     (fastinfer tps --compare). A point that is not accepted is not used: its entry answers with
+ *     the built-in default;
  *   - "median_us", where it is there, is a positive number, and it is not there in a file that says
  *     "measured": false.
  * An entry for a kernel that is not in this program is said aloud and left out, alone: kernels come
@@ -30,6 +33,7 @@ struct config_entry {
     struct policy policy;
     struct point point;
     double median_us; /* 0 where the file has none */
+    bool refused;     /* "accepted": false */
     int line;         /* of the file */
 };
 
@@ -72,7 +76,7 @@ struct config_match {
 bool config_find(const struct config *config, const struct kernel *kernel,
                  const struct problem *problem, struct policy policy,
                  const struct device_info *device, struct config_match *out);
-/* Its point. False: there is none, and *out is the built-in default. */
+/* Its point. False: there is none or it was refused, and *out is the built-in default. */
 bool config_point(const struct config *config, const struct kernel *kernel,
                   const struct problem *problem, struct policy policy,
                   const struct device_info *device, struct point *out);

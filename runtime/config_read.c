@@ -163,6 +163,11 @@ static enum status read_entry(const struct reading *r, int line, const json_t *j
                       "%s: point %s is not legal for %s on %s: %s; a legal point was "
                       "expected",
                       text[0], text[4], text[3], r->device->name, why);
+    const json_t *accepted = json_object_get(json, "accepted");
+    if (accepted && !json_is_boolean(accepted))
+        return refuse(r, line, "\"accepted\" is %s; true or false was expected",
+                      type_text(accepted));
+    out->refused = json_is_false(accepted);
     return check_time(r, line, json, &out->median_us);
 }
 

@@ -85,6 +85,9 @@ scratch=$(mktemp -d)
 program "configurations" sh tests/test_config.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "comparing end to end" sh tests/test_compare.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "explain" sh tests/test_explain.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
@@ -127,7 +130,7 @@ fi
 if command -v clang >/dev/null && command -v clang++ >/dev/null; then
     check "build (clang)" make -s -j"$jobs" CC=clang CXX=clang++ config=debug B=build/clang build/clang/fastinfer
     if [ -x build/clang/fastinfer ]; then
-        check "bench on clang's CPU device" build/clang/fastinfer bench --quick --device cpu \
+        check "bench on clang's CPU device" build/clang/fastinfer bench rmsnorm rope swiglu gemv sample --quick --device cpu \
             --no-baseline --db build/clang/test.db
     fi
     check "fuzzers, 5 s each" make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-5}"

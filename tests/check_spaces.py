@@ -91,12 +91,12 @@ def same_times(t4, row):
 
 def launches(t4, t1):
     """GlobalSize and LocalSize of rmsnorm against the formula in words: a block a group of rows, or
-    blocks_per_sm of them on each multiprocessor."""
+    blocks_per_sm of them on each multiprocessor; with bulk copies rows are dealt out one by one."""
     kernel = t1["KernelSpecification"]
     sms = t4["metadata"]["hardware"]["hardware_description"][0]["sms"]
     for record in t4["results"]:
         c = record["configuration"]
-        groups = -(-4 // c["rows_per_block"])
+        groups = 4 if c["bulk"] > 1 else -(-4 // c["rows_per_block"])
         blocks = min(groups, sms * c["blocks_per_sm"]) if c["blocks_per_sm"] else groups
         size = [eval(kernel[k][axis], {}, c) for k in ("GlobalSize", "LocalSize") for axis in "XYZ"]
         assert size == [blocks, 1, 1, c["block"], 1, 1], (size, c)

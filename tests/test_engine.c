@@ -75,7 +75,7 @@ static double distance(const float *got, const json_t *want) {
 static struct engine *open_engine(const struct model *model, int batch, enum dtype dtype) {
     struct engine *engine;
     struct engine_options options = {
-        .batch = batch, .capacity = CAPACITY, .dtype = dtype, .configs = "default"};
+        .batch = batch, .capacity = CAPACITY, .dtype = dtype, .choice = {.configs = "default"}};
     options.prefill_rows = 48; /* so that the longest prompt takes three passes */
     good(engine_open(device, model, &options, &engine));
     return engine;
@@ -169,6 +169,115 @@ static void half_is_near(void **state) {
         }
 }
 
+/* One decode step at the same place in both forms: their logits' largest difference, in spreads.
+ * The second form's choice stays. */
+static double step_in_both(struct engine *engine, int64_t vocab, bool persistent_last) {
+    static const enum step_form form[] = {FORM_LAUNCHES, FORM_PERSISTENT};
+    struct engine_choice choice = {.configs = "default"};
+    float first[MAX_VOCAB], second[MAX_VOCAB];
+    struct engine_state *state;
+    struct program *step;
+    double mean = 0, squares = 0, most = 0;
+    choice.form = form[!persistent_last];
+    good(engine_choose(engine, &choice));
+    good(engine_save(engine, &state));
+    good(engine_step(engine, &step));
+    good(program_run(step));
+    good(engine_logits(engine, 0, first));
+    good(engine_restore(engine, state));
+    engine_state_free(state);
+    choice.form = form[persistent_last];
+    good(engine_choose(engine, &choice));
+    assert_int_equal(engine_facts(engine).persistent, persistent_last);
+    good(engine_decode(engine, 1));
+    good(engine_logits(engine, 0, second));
+    for (int64_t i = 0; i < vocab; i++) {
+        double a = (double)first[i], b = (double)second[i];
+        most = fmax(most, isfinite(b) ? fabs(a - b) : INFINITY);
+        mean += a / (double)vocab, squares += a * a / (double)vocab;
+    }
+    return most / sqrt(squares - mean * mean);
+}
+
+/* The whole step in one kernel, with its phases delayed at random, against the launches. They round
+ * at the same places but one: the kernel rounds normed activations to the element. */
+static void persistent_agrees(void **state) {
+    static const char *const families[] = {"llama", "llama_bias", "smollm3",
+                                           "qwen2", "qwen3",      "mistral"};
+    static const double tolerance[] = {[DTYPE_F16] = 4e-2, [DTYPE_BF16] = 4e-1};
+    const char *asked = getenv("FASTINFER_TEST_STEPS");
+    int steps = asked ? atoi(asked) : 4;
+    (void)state;
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+        for (enum dtype t = DTYPE_F16; t <= (f ? DTYPE_F16 : DTYPE_BF16); t++) {
+            struct golden g = golden_open(families[f]);
+            struct engine *engine = open_engine(g.model, 1, t);
+            int32_t ids[CAPACITY];
+            double worst = 0;
+            int64_t longest = CAPACITY;
+            good(engine_delay(engine, 2000));
+            for (int i = 0; i < steps; i++) {
+                if (longest == CAPACITY) { /* from the shortest prompt to the cache's end */
+                    size_t prompt = steps > 100 ? 0 : 2;
+                    longest = ids_of(&g, prompt, "tokens", ids);
+                    good(engine_prompt(engine, 0, ids, longest));
+                }
+                worst = fmax(worst, step_in_both(engine, g.model->config.vocab, i % 2));
+                longest++;
+            }
+            print_message("%s, %s: %d steps in both forms, worst difference %.2g spreads\n",
+                          families[f], dtype_name(t), steps, worst);
+            if (!(worst <= tolerance[t]))
+                fail_msg("%s in %s: the forms are %.3g spreads apart", families[f], dtype_name(t),
+                         worst);
+            engine_close(engine);
+            golden_close(&g);
+        }
+}
+
+/* Six sequences at once, which tensor cores multiply, against each alone. */
+static void many_agree_with_one(void **state) {
+    enum { MANY = 6, STEPS = 3 };
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16};
+    static const double tolerance[] = {4e-2, 4e-1};
+    static float alone[PROMPTS][MAX_VOCAB], together[MAX_VOCAB];
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        struct golden g = golden_open("smollm3");
+        int32_t ids[CAPACITY], got[PROMPTS][STEPS], too[STEPS];
+        double worst = 0;
+        struct engine *one = open_engine(g.model, 1, types[t]);
+        for (int p = 0; p < 2; p++) {
+            int64_t count = ids_of(&g, (size_t)p, "tokens", ids);
+            good(engine_prompt(one, 0, ids, count));
+            good(engine_decode(one, STEPS - 1));
+            good(engine_logits(one, 0, alone[p]));
+            good(engine_tokens(one, 0, count, STEPS, got[p]));
+        }
+        engine_close(one);
+        struct engine *many = open_engine(g.model, MANY, types[t]);
+        for (int s = 0; s < MANY; s++)
+            good(engine_prompt(many, s, ids, ids_of(&g, (size_t)s % 2, "tokens", ids)));
+        good(engine_decode(many, STEPS - 1));
+        for (int s = 0; s < MANY; s++) {
+            int64_t count = ids_of(&g, (size_t)s % 2, "tokens", ids), vocab = g.model->config.vocab;
+            double most = 0, squares = 0;
+            good(engine_logits(many, s, together));
+            good(engine_tokens(many, s, count, STEPS, too));
+            assert_memory_equal(too, got[s % 2], sizeof too - sizeof *too); /* the same context */
+            for (int64_t i = 0; i < vocab; i++) {
+                double a = (double)alone[s % 2][i];
+                most = fmax(most, fabs(a - (double)together[i])), squares += a * a / (double)vocab;
+            }
+            worst = fmax(worst, most / sqrt(squares));
+        }
+        print_message("%s: six at once differ by %.2g spreads\n", dtype_name(types[t]), worst);
+        if (!(worst <= tolerance[t])) fail_msg("%.3g spreads", worst);
+        engine_close(many);
+        golden_close(&g);
+    }
+}
+
 static void refused(enum status got, enum status want, const char *words) {
     assert_int_equal(got, want);
     if (!strstr(fail_message(), words)) fail_msg("'%s' lacks '%s'", fail_message(), words);
@@ -189,6 +298,8 @@ static void nonsense_is_refused(void **state) {
     refused(engine_decode(engine, 1), STATUS_ARGUMENT, "room for 0 of 192");
     good(engine_tokens(engine, 0, 0, CAPACITY + 1, ids)); /* the last is only pending */
     refused(engine_tokens(engine, 0, 0, CAPACITY + 2, ids), STATUS_ARGUMENT, "there are 193");
+    struct engine_choice one_kernel = {.configs = "default", .form = FORM_PERSISTENT};
+    refused(engine_choose(engine, &one_kernel), STATUS_ARGUMENT, "for a batch of 1, not 2");
     engine_close(engine);
     struct engine_options options = {.batch = 17, .dtype = DTYPE_COUNT};
     refused(engine_open(device, g.model, &options, &none), STATUS_ARGUMENT, "1 to 16");
@@ -236,12 +347,13 @@ static void presets_run(void **state) {
 int main(void) {
     const char *id = getenv("FASTINFER_TEST_DEVICE");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama_agrees),        cmocka_unit_test(llama_bias_agrees),
-        cmocka_unit_test(smollm3_agrees),      cmocka_unit_test(qwen2_agrees),
-        cmocka_unit_test(qwen3_agrees),        cmocka_unit_test(mistral_agrees),
-        cmocka_unit_test(batch_agrees),        cmocka_unit_test(half_is_near),
-        cmocka_unit_test(nonsense_is_refused), cmocka_unit_test(nan_weights_are_named),
-        cmocka_unit_test(presets_run)};
+        cmocka_unit_test(llama_agrees),          cmocka_unit_test(llama_bias_agrees),
+        cmocka_unit_test(smollm3_agrees),        cmocka_unit_test(qwen2_agrees),
+        cmocka_unit_test(qwen3_agrees),          cmocka_unit_test(mistral_agrees),
+        cmocka_unit_test(batch_agrees),          cmocka_unit_test(half_is_near),
+        cmocka_unit_test(persistent_agrees),     cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(nan_weights_are_named), cmocka_unit_test(presets_run),
+        cmocka_unit_test(many_agree_with_one)};
     if (device_open(id ? id : "cpu", NULL, &device)) return puts(fail_message()), 2;
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
     device->ops->close(device);

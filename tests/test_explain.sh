@@ -81,7 +81,7 @@ UPDATE device SET kind = 'cuda', slug = 'a-gpu', name = 'A GPU', arch = 90;
 WITH RECURSIVE b(block) AS (VALUES (64), (128), (256)), r(reduce) AS (VALUES (0), (2)),
      s(store) AS (VALUES (0), (1)), l(hint) AS (VALUES (0), (1))
 INSERT INTO point (kernel, point) SELECT 'rmsnorm', 'block=' || block || ',rows_per_block=1,' ||
-    'vector_bytes=16,reduce=' || reduce || ',passes=1,unroll=1,blocks_per_sm=0,ahead=0,prefetch=0,' ||
+    'vector_bytes=16,reduce=' || reduce || ',passes=1,unroll=1,blocks_per_sm=0,ahead=0,prefetch=0,bulk=0,' ||
     'load_hint=' || hint || ',store_hint=' || store FROM b, r, s, l;
 INSERT INTO point (kernel, point) VALUES ('rmsnorm', 'block=64,gone=1');
 INSERT INTO build (id, run_id, problem_id, point_id, arch, status, cached, compile_ms, registers,
@@ -117,7 +117,7 @@ a = json.load(open(sys.argv[1]))
 assert (a["points"], a["worked"], a["left_out"]) == (24, 20, 1), a
 assert not a["emulation"] and a["device"] == "A GPU" and a["policy"] == "cold,stream"
 t = a["tunables"]
-assert len(t) == 11 and t[0]["name"] == "block" and t[0]["alone"] > 0.9, t[0]
+assert len(t) == 12 and t[0]["name"] == "block" and t[0]["alone"] > 0.9, t[0]
 assert abs(t[0]["worst_over_best"] - 3 / 0.999) < 1e-6, t[0]
 block = {v["value"]: v for v in t[0]["values"]}
 assert block[256]["failed"] == {"incorrect": 4} and block[256]["worked"] == 4, block

@@ -335,6 +335,7 @@ static void sample_of(const struct kernel *kernel, const struct device_info *dev
     struct problem problem = problem_default(kernel);
     struct point *space, *sample, *again, *other, fallback, built_in = point_default(kernel);
     int count, sampled, repeated, others;
+    if (!kernel_runs_on(kernel, device)) return;
     good(space_enumerate(kernel, &problem, device, &space, &count));
     assert_true(count >= 100 && count <= 20000);
     for (int i = 0; i < count; i += 7)

@@ -13,10 +13,10 @@ enum {
     HEADS,
     KV_HEADS,
     HEAD_DIM,
-    VOCAB,
     QK_NORM,
     QKV_BIAS,
     O_BIAS,
+    VOCAB,
     LAYERS,
     CAPACITY
 };
@@ -33,7 +33,7 @@ enum {
     CACHE_K,
     CACHE_V
 };
-enum { WARPS, STAGES, COLUMNS };
+enum { WARPS, STAGES, COLUMNS, LOAD_HINT };
 
 static const struct size sizes[] = {
     [HIDDEN] = {"hidden", "model width", true, 3072, 8, 65536},
@@ -41,10 +41,10 @@ static const struct size sizes[] = {
     [HEADS] = {"heads", "query heads", true, 24, 1, 1024},
     [KV_HEADS] = {"kv_heads", "key and value heads", true, 8, 1, 1024},
     [HEAD_DIM] = {"head_dim", "elements of a head", true, 128, 64, 256},
-    [VOCAB] = {"vocab", "rows of embedding and head", true, 2048, 8, 1 << 20},
     [QK_NORM] = {"qk_norm", "1: q and k are normed a head", true, 0, 0, 1},
     [QKV_BIAS] = {"qkv_bias", "1: q, k and v have a bias", true, 0, 0, 1},
     [O_BIAS] = {"o_bias", "1: the output projection has a bias", true, 0, 0, 1},
+    [VOCAB] = {"vocab", "rows of embedding and head", false, 2048, 8, 1 << 20},
     [LAYERS] = {"layers", "of the model", false, 2, 1, 1024},
     [CAPACITY] = {"capacity", "positions of the cache", false, 48, 1, 1 << 24},
 };
@@ -53,18 +53,24 @@ static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5
 static const int warps[] = {4, 8, 12, 16};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
 static const int columns[] = {64, 512, 768, 1024, 1280, 1536, 1792, 2048};
+static const int load_hint[] = {0, 1};
 static const struct tunable tunables[] = {
     [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 8},
     [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
     [COLUMNS] = {"columns", "of a tile of 8 rows", columns, COUNT(columns), 1536},
+    [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
+                   COUNT(load_hint), 0},
 };
 
 static const struct argument arguments[] = {
     [LOGITS] = {"logits", "(vocab)", ROLE_OUT, DTYPE_F32, FILL_NORMAL, false},
     [TOKEN] = {"token", "(1)", ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
     [POSITION] = {"position", "(1)", ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
-    [FACTS] = {"facts", "(layers, 2): 1 where q and k are turned; the window, 0: none", ROLE_IN,
-               DTYPE_I32, FILL_KERNEL, false},
+    [FACTS] =
+        {"facts",
+         "(layers, 3): 1 where q and k are turned; the window, 0: none; the longest delay at a "
+         "phase's end in ns, for tests",
+         ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
     [EMBEDDING] = {"embedding", "(vocab, hidden)", ROLE_IN, DTYPE_COUNT, FILL_NORMAL, true},
     [WEIGHTS] = {"weights", "(layers, a layer's weights): see decode_step.h", ROLE_IN, DTYPE_COUNT,
                  FILL_KERNEL, true},
@@ -78,8 +84,8 @@ static const struct argument arguments[] = {
 };
 
 static const struct problem problems[] = {
-    {{3072, 8192, 24, 8, 128, 2048, 0, 0, 0, 2, 48}, {1e-5}, DTYPE_F16},
-    {{2048, 11008, 16, 4, 128, 2048, 0, 0, 0, 2, 96}, {1e-6}, DTYPE_F16},
+    {{3072, 8192, 24, 8, 128, 0, 0, 0, 2048, 2, 48}, {1e-5}, DTYPE_F16},
+    {{2048, 11008, 16, 4, 128, 0, 0, 0, 2048, 2, 96}, {1e-6}, DTYPE_F16},
 };
 
 static int64_t padded(int64_t elements) { return (elements + 127) / 128 * 128; }
@@ -113,7 +119,7 @@ static int64_t elements(const struct problem *p, int index) {
     case POSITION:
         return 1;
     case FACTS:
-        return 2 * n[LAYERS];
+        return 3 * n[LAYERS];
     case EMBEDDING:
     case HEAD:
         return n[VOCAB] * n[HIDDEN];
@@ -280,7 +286,7 @@ static void attend(const struct forward *f, const double *q, const double *k, co
 
 static void attention(const struct forward *f, int64_t layer, int64_t base, struct layout l) {
     const int64_t *n = f->p->size, d = n[HEAD_DIM], q = n[HEADS] * d, kv = n[KV_HEADS] * d;
-    const int32_t *facts = (const int32_t *)f->before[FACTS] + 2 * layer;
+    const int32_t *facts = (const int32_t *)f->before[FACTS] + 3 * layer;
     int64_t low = facts[1] && f->position >= facts[1] ? f->position - facts[1] + 1 : 0;
     for (int64_t h = 0; h < n[HEADS]; h++)
         head_in_place(f, f->b + h * d, base + l.q_norm, facts[0]);
@@ -399,8 +405,10 @@ static void input(const struct problem *p, int index, uint64_t seed, void *host)
                                     : (uint64_t)n[CAPACITY] - 1);
     for (int64_t i = 0; index == FACTS && i < n[LAYERS]; i++) {
         uint64_t r = random_next(&state);
-        words[2 * i] = !(seed % 2 && r % 3 == 0);
-        words[2 * i + 1] = seed % 2 && r % 2 ? (int32_t)(1 + r / 8 % (uint64_t)n[CAPACITY]) : 0;
+        bool odd = seed % 2; /* else as in use */
+        words[3 * i] = !(odd && r % 3 == 0);
+        words[3 * i + 1] = odd && r % 2 ? (int32_t)(1 + r / 8 % (uint64_t)n[CAPACITY]) : 0;
+        words[3 * i + 2] = odd && r % 5 == 0 ? 500 : 0;
     }
 }
 

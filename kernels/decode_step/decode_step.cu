@@ -85,11 +85,11 @@ DEVICE void next(ring &r) {
 struct step {
     const element *embedding, *layers, *final_norm, *head;
     const float *inv_freq;
-    const int *facts; // (layers, 2): turns, window
+    const int *facts; // (layers, 3): turns, window, delay
     element *cache_k, *cache_v, *attention, *product;
     float *logits, *residual, *qkv, *runs;
     unsigned *count, *merged, *done;
-    long long layer_count, capacity;
+    long long vocab, layer_count, capacity;
     float eps;
     int position;
     unsigned offset; // units of all phases so far, modulo the grid
@@ -142,15 +142,16 @@ DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
             wait_for_room(r);
             if (lane == 0) ptx_barrier_expect(&r.full[r.stage], ROWS * bytes);
             if (lane < ROWS)
-                ptx_bulk_load(tile_of(r) + lane * STRIDE, w + row_of<PAIRED>(u, lane) * K + c,
-                              bytes, &r.full[r.stage]);
+                ptx_bulk_load<LOAD_HINT>(tile_of(r) + lane * STRIDE,
+                                         w + row_of<PAIRED>(u, lane) * K + c, bytes,
+                                         &r.full[r.stage]);
             next(r);
         }
     pass(s, units);
 }
 
 DEVICE void copy_cache(const step &s, ring &r, long long layer) {
-    int lane = threadIdx.x % 32, window = s.facts[2 * layer + 1];
+    int lane = threadIdx.x % 32, window = s.facts[3 * layer + 1];
     int units = KV_HEADS * attention_run(s, window, 0).splits;
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
         run_of a = attention_run(s, window, u);
@@ -186,7 +187,7 @@ DEVICE void copy_all(step &s, ring &r) {
         copy_matrix<INTERMEDIATE, 0>(s, r, w + AT_DOWN, HIDDEN / ROWS);
     }
     prefetch_norm(s.final_norm);
-    copy_matrix<HIDDEN, 0>(s, r, s.head, VOCAB / ROWS);
+    copy_matrix<HIDDEN, 0>(s, r, s.head, s.vocab / ROWS);
 }
 
 // --- multiplying ---------------------------------------------------------------------------------
@@ -199,9 +200,16 @@ DEVICE void wait_for(const unsigned *count) {
         while (ptx_load_acquire(count) < gridDim.x) spin_yield();
     meet();
 }
-DEVICE void signal(unsigned *count) {
+// Ends a phase of a layer; where a test asks for delays, each warp comes at a time of its own.
+DEVICE void signal(const step &s, long long layer, int phase) {
+    const unsigned most = (unsigned)s.facts[3 * layer + 2] / 16;
+    if (most) {
+        unsigned h = (blockIdx.x * 31 + threadIdx.x / 32) * 2654435761u;
+        h = (h ^ (unsigned)(s.position * 401 + layer * PHASES + phase)) * 2246822519u;
+        for (unsigned left = (h ^ h >> 15) % most; left; left--) __nanosleep(16);
+    }
     meet();
-    if (threadIdx.x == 0) ptx_add_release(count, 1);
+    if (threadIdx.x == 0) ptx_add_release(s.count + layer * PHASES + phase, 1);
 }
 
 // x: (HIDDEN) elements in shared memory = rmsnorm(residual) * norm.
@@ -338,7 +346,7 @@ DEVICE void make_head(const step &s, const float *raw, const element *norm, bool
 // own key and value, rounded as the cache has them, into k and v and the cache.
 DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *q) {
     const element *w = s.layers + layer * LAYER_ELEMENTS;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, turns = s.facts[2 * layer];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, turns = s.facts[3 * layer];
     const float score = 1.44269504f / sqrtf((float)HEAD_DIM);
     const bool own = a.split == a.splits - 1;
     float *k = q + GROUP * HEAD_DIM, *v = k + HEAD_DIM, x[PAIRS], y[PAIRS];
@@ -474,7 +482,7 @@ DEVICE void finish_run(const step &s, const run_of &a, long long layer, const fl
 }
 
 DEVICE void attend(const step &s, ring &r, long long layer, float *work, unsigned *last_flag) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, window = s.facts[2 * layer + 1];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, window = s.facts[3 * layer + 1];
     const int units = KV_HEADS * attention_run(s, window, 0).splits;
     float *staged = work, *own_runs = work + (GROUP + 2) * HEAD_DIM;
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
@@ -525,10 +533,10 @@ DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
                                    if (QKV_BIAS) sum += E::load(w[AT_QKV_BIAS + i]);
                                    __stcg(s.qkv + i, sum);
                                });
-    signal(count);
+    signal(s, layer, 0);
     wait_for(count);
     attend(s, r, layer, (float *)work, last_flag);
-    signal(count + 1);
+    signal(s, layer, 1);
     wait_for(count + 1);
     stage_plain<Q>(s.attention, x);
     multiply_matrix<Q, 0>(s, r, x, part, HIDDEN / ROWS,
@@ -538,7 +546,7 @@ DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
                               if (O_BIAS) sum += E::load(w[AT_O_BIAS + i]);
                               __stcg(residual + i, base + sum);
                           });
-    signal(count + 2);
+    signal(s, layer, 2);
     wait_for(count + 2);
     stage_normed(s, false, w + AT_POST_NORM, x, sums);
     multiply_matrix<HIDDEN, 1>(s, r, x, part, 2 * INTERMEDIATE / ROWS,
@@ -546,7 +554,7 @@ DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
                                    float silu = gate / (1.0f + __expf(-gate));
                                    s.product[unit * (ROWS / 2) + row] = E::store(silu * up);
                                });
-    signal(count + 3);
+    signal(s, layer, 3);
     wait_for(count + 3);
     stage_plain<INTERMEDIATE>(s.product, x);
     multiply_matrix<INTERMEDIATE, 0>(s, r, x, part, HIDDEN / ROWS,
@@ -554,7 +562,7 @@ DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
                                          long long i = unit * ROWS + row;
                                          __stcg(residual + i, __ldcg(residual + i) + sum);
                                      });
-    signal(count + 4);
+    signal(s, layer, 4);
 }
 
 // The last block to end leaves all counters zero for the next launch.
@@ -577,8 +585,8 @@ DEVICE void leave(const step &s, unsigned *last_flag) {
 ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
 (float *logits, const int *token, const int *position, const int *facts, const element *embedding,
  const element *layers, const element *final_norm, const element *head, const float *inv_freq,
- element *cache_k, element *cache_v, float *scratch, long long layer_count, long long capacity,
- float eps) {
+ element *cache_k, element *cache_v, float *scratch, long long vocab, long long layer_count,
+ long long capacity, float eps) {
     SHARED_DYNAMIC(uint4, shared);
     SHARED(uint64_t, barriers, [2 * STAGES]);
     SHARED(float, sums, [WARPS]);
@@ -593,7 +601,7 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
     s.product = s.attention + Q;
     s.count = (unsigned *)(s.product + INTERMEDIATE);
     s.merged = s.count + layer_count * PHASES, s.done = s.merged + layer_count * KV_HEADS;
-    s.layer_count = layer_count, s.capacity = capacity, s.eps = eps;
+    s.vocab = vocab, s.layer_count = layer_count, s.capacity = capacity, s.eps = eps;
     s.position = *position, s.offset = 0;
     ring r = {(char *)shared, barriers, barriers + STAGES, 0, 0};
     if (threadIdx.x == 0) {
@@ -613,7 +621,7 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
     wait_for(s.count + layer_count * PHASES - 1);
     stage_normed(s, false, final_norm, (element *)work, sums);
     multiply_matrix<HIDDEN, 0>(
-        s, r, (element *)work, (float *)(work + X_BYTES), VOCAB / ROWS,
+        s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
         [&](long long unit, int row, float sum, float) { logits[unit * ROWS + row] = sum; });
     leave(s, last_flag);
 }
