@@ -157,6 +157,8 @@ torch:
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
 readme:
 	@python3 scripts/readme.py
+man: all
+	@scripts/man.sh $(B)/fastinfer build/man
 unmeasured:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@$(B)/fastinfer config --unmeasured "Tesla T4" --arch sm_75 --out configs
@@ -181,9 +183,10 @@ help:
 	@echo "make gate         fail where a kernel got slower than in BASE=HEAD~1; options in GATE"
 	@echo "make torch        PyTorch in .venv, for the baseline"
 	@echo "make readme       README's tables from results/"
+	@echo "make man          build/man/fastinfer*.1, from --help (needs help2man)"
 	@echo "make unmeasured   configs/tesla-t4.json by compiling alone: nothing in it was timed"
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all library bench report tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all library bench man report tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

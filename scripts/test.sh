@@ -97,6 +97,9 @@ scratch=$(mktemp -d)
 program "checked exports" sh tests/test_export_check.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "completion" bash tests/test_completion.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
