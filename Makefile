@@ -127,6 +127,11 @@ REPORT ?=
 report:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@$(B)/fastinfer report $(REPORT)
+publish:
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
+	@scripts/publish.sh $(B)/fastinfer
 TPS ?=
 tps:
 	@scripts/setup.sh bench
@@ -175,6 +180,7 @@ help:
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
 	@echo "make tune         search for the fastest points; options in TUNE='rmsnorm --seconds 60'"
 	@echo "make report       results/report/report.html; options in REPORT='--export results/nvidia-h200'"
+	@echo "make publish      bench, tune, tps and report into results/<device>/; goes on where it was cut off"
 	@echo "make test         every test this machine can run"
 	@echo "make library      build/release/libfastinfer.so, the C ABI of include/fastinfer.h"
 	@echo "make test-python  the Python package, installed into build/python-tools with PyTorch (large)"
@@ -188,5 +194,5 @@ help:
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all library bench man report tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all library bench man publish report tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -143,9 +143,8 @@ static void check_unmeasured(struct checking *c, const struct csv *t, int row) {
 }
 
 static void check_bench_row(struct checking *c, const struct csv *t, int row) {
-    static const char *const positive[] = {"median_us", "low_us",   "high_us",
-                                           "samples",   "launches", "gbps",
-                                           "fused_us",  "speedup",  "baseline_us"};
+    static const char *const positive[] = {"median_us", "low_us",   "high_us", "samples",
+                                           "launches",  "fused_us", "speedup", "baseline_us"};
     const char *status = csv_cell(t, row, "status");
     check_origin(c, t, row);
     if (status_parse(status) == STATUS_COUNT)

@@ -7,32 +7,13 @@
 #include <unistd.h>
 
 #include "cli/export.h"
+#include "cli/export_tables.h"
 #include "harness/t4.h"
 
 struct gathering {
     struct store *store;
     struct gathered *out;
 };
-
-/* What the sections read beside bench.csv and environment.json, where the database has it. */
-static enum status extras(struct store *store, const char *slug, const char *folder) {
-    static const struct {
-        const char *name, *sql;
-    } tables[] = {
-        {"tuning", "SELECT * FROM tuned WHERE device_slug = ? ORDER BY kernel, dtype, residency, "
-                   "launch, rows, problem"},
-        {"tps",
-         "SELECT * FROM throughputs WHERE device_slug = ? ORDER BY model, batch, prompt, id"},
-        {"steps", "SELECT s.*, t.model, t.device, t.driver, t.\"commit\", t.dirty, t.date "
-                  "FROM step_part s JOIN throughputs t ON t.id = s.throughput_id "
-                  "WHERE t.device_slug = ? AND s.throughput_id = (SELECT MAX(throughput_id) FROM "
-                  "step_part) ORDER BY s.calls * s.us DESC"},
-        {"traffic", "SELECT * FROM traffic WHERE device_slug = ?"},
-    };
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-        TRY(export_csv(store, slug, folder, tables[i].name, tables[i].sql));
-    return STATUS_OK;
-}
 
 static enum status take_device(void *context, int columns, const char *const *names,
                                const char *const *v) {
@@ -43,7 +24,7 @@ static enum status take_device(void *context, int columns, const char *const *na
     TRY(export_folder(g->out->root, v[0], folder, sizeof *g->out->folder));
     TRY(export_bench_csv(g->store, v[0], folder));
     TRY(export_environment(g->store, v[0], folder));
-    TRY(extras(g->store, v[0], folder));
+    TRY(export_tables(g->store, v[0], folder, false));
     struct t4_counts counts;
     char spaces[300];
     snprintf(spaces, sizeof spaces, "%s/spaces", folder);
@@ -53,6 +34,7 @@ static enum status take_device(void *context, int columns, const char *const *na
 enum status report_gather(const char *db, struct gathered *out) {
     struct gathering g = {.out = out};
     TRY(store_open_readonly(db, &g.store));
+    export_silently();
     snprintf(out->root, sizeof out->root, "/tmp/fastinfer-report-XXXXXX");
     enum status status = STATUS_OK;
     if (!mkdtemp(out->root)) {

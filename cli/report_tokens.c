@@ -59,6 +59,26 @@ static enum status position(struct page *page, const struct exported *e) {
                           "95% intervals.");
 }
 
+/* One a model, in the order of the file. */
+static enum status step_pictures(struct page *page, const struct exported *e) {
+    const struct csv *steps = &e->steps;
+    int pictures = 0;
+    for (int i = 0; i < steps->rows; i++) {
+        const char *model = csv_cell(steps, i, "model");
+        char settings[200], name[64];
+        bool seen = strchr(model, '\'') != NULL; /* no name that gnuplot could be told */
+        for (int k = 0; k < i && !seen; k++) seen = !strcmp(csv_cell(steps, k, "model"), model);
+        if (seen) continue;
+        snprintf(settings, sizeof settings, "model='%.150s'", model);
+        snprintf(name, sizeof name, pictures ? "step-%d" : "step", pictures + 1);
+        pictures++;
+        TRY(report_picture(page, e, "step", steps, name, settings,
+                           "Each kernel's share of one decode step: calls times the time of one, "
+                           "each timed as a graph of its own."));
+    }
+    return STATUS_OK;
+}
+
 static enum status step(struct page *page, const struct exported *e) {
     static const char *const headings[] = {"model",  "kernel",       "problem",
                                            ">calls", ">us together", ">GB/s"};
@@ -69,9 +89,7 @@ static enum status step(struct page *page, const struct exported *e) {
                      "build/release/fastinfer tps --profile && build/release/fastinfer report");
         return STATUS_OK;
     }
-    TRY(report_picture(page, e, "step", steps, "step", "",
-                       "Each kernel's share of one decode step: calls times the time of one, each "
-                       "timed as a graph of its own."));
+    TRY(step_pictures(page, e));
     page_table(page, "Every part, as timed.", headings, 6);
     for (int i = 0; i < steps->rows; i++) {
         double calls = csv_number(steps, i, "calls"), us = csv_number(steps, i, "us");

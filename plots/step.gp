@@ -1,29 +1,31 @@
 # step.gp - where a decode step's time goes, a bar a kernel
 #
 #   gnuplot -e "csv='DIR/steps.csv'; out='DIR'" step.gp
-# The file has a row a part: kernel, problem, calls and us, the time of one. Exit codes as in look.gp.
+# (model='...' besides, for another than the first). The file has a row a part: kernel, problem, calls and us, the time of one. Exit codes as in look.gp.
 script = "step"
 folder = ARG0[1:strstrt(ARG0, "step.gp") - 1]
 needs = "model kernel calls us device driver commit dirty date"
 load folder . "look.gp"
 
 set datafile columnheaders
+if (!exists("model")) { model = "" }
 kernels = ""
 total = 0.
 names = "model device driver commit dirty date"
 array of[words(names)]
 known(list, v) = strstrt(" " . list . " ", " " . v . " ")
+mine(z) = (model eq "" ? (model = strcol("model")) : 0, strcol("model") eq model)
 time_of(z) = strcol("calls") eq "" || strcol("us") eq "" ? 0. : real(strcol("calls")) * real(strcol("us"))
 stats table using ( \
-    known(kernels, strcol("kernel")) ? 0 : (kernels = kernels . " " . strcol("kernel"), 0), \
-    total = total + time_of(0), \
-    (sum [k = 1:words(names)] (of[k] = strcol(word(names, k)), 0)), 0) nooutput
+    !mine(0) ? 0 : known(kernels, strcol("kernel")) ? 0 : (kernels = kernels . " " . strcol("kernel"), 0), \
+    mine(0) ? (total = total + time_of(0)) : 0, \
+    !mine(0) ? 0 : (sum [k = 1:words(names)] (of[k] = strcol(word(names, k)), 0)), 0) nooutput
 if (total <= 0) { eval refuse(3, csv . ": no part of a step was timed") }
 n = words(kernels)
 array spent[n]
 do for [k = 1:n] {
     spent[k] = 0.
-    stats table using (strcol("kernel") eq word(kernels, k) ? (spent[k] = spent[k] + time_of(0)) : 0, 0) \
+    stats table using (mine(0) && strcol("kernel") eq word(kernels, k) ? (spent[k] = spent[k] + time_of(0)) : 0, 0) \
         nooutput
 }
 caption = about(of[2], of[3], of[4], of[5], 0, of[6])
