@@ -43,8 +43,20 @@ static const char position_sql[] =
     "FROM throughputs WHERE device_slug = ? AND batch = 1) WHERE rank = 1) WHERE several > 1 "
     "ORDER BY model, engine, position";
 
-static const char traffic_sql[] = "SELECT * FROM traffic WHERE device_slug = ? ORDER BY kernel, "
-                                  "dtype, problem, residency, launch, point";
+/* View traffic, the latest of each problem and policy, with who measured it. */
+static const char traffic_sql[] =
+    "SELECT kernel, dtype, problem, residency, launch, point, CAST(measured AS INTEGER) AS "
+    "measured_bytes, CAST(least AS INTEGER) AS least_bytes, round(measured / least, 5) AS "
+    "over_least, source, " ORIGIN
+    "FROM (SELECT p.kernel, p.dtype, p.problem, m.residency, m.launch, pt.point, "
+    "SUM(c.value) AS measured, p.read_bytes + p.write_bytes AS least, MIN(c.source) AS source, "
+    "d.name AS device, run.driver, run.commit_id AS \"commit\", run.dirty, m.created AS date, "
+    "ROW_NUMBER() OVER (PARTITION BY m.problem_id, m.residency, m.launch ORDER BY m.id DESC) AS "
+    "rank FROM counter c JOIN measurement m ON m.id = c.measurement_id JOIN run ON run.id = "
+    "m.run_id JOIN device d ON d.id = run.device_id JOIN problem p ON p.id = m.problem_id "
+    "JOIN point pt ON pt.id = m.point_id WHERE d.slug = ? AND c.name IN "
+    "('dram__bytes_read.sum', 'dram__bytes_write.sum') GROUP BY c.measurement_id) WHERE rank = 1 "
+    "ORDER BY kernel, dtype, residency, launch, problem";
 
 static enum status write_table(struct store *store, const char *slug, const char *folder,
                                const char *name, const char *sql, bool say) {

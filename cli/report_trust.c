@@ -9,13 +9,19 @@
 static enum status counters(struct page *page, const struct exported *e) {
     static const char *const headings[] = {
         "kernel", "problem", "policy", ">bytes moved", ">least bytes", ">moved / least", "source"};
+    char caption[700], origin[400];
     report_section(page, e, 3, "counters", "Counters: bytes that memory really moved");
     if (!e->traffic.rows) {
         page_missing(page, "No hardware counter was read here.",
                      "make bench BENCH='--counters basic' && build/release/fastinfer report");
         return STATUS_OK;
     }
-    page_table(page, "Counted by CUPTI, or, where it says `counted`, by formula.", headings, 7);
+    report_origin(&e->traffic, origin, sizeof origin);
+    snprintf(caption, sizeof caption,
+             "Counted by CUPTI, or, where it says `counted`, by formula: %s. Writes that stay in "
+             "the L2 cache move nothing.",
+             origin);
+    page_table(page, caption, headings, 7);
     for (int i = 0; i < e->traffic.rows; i++) {
         char policy[64];
         snprintf(policy, sizeof policy, "%s,%s", csv_cell(&e->traffic, i, "residency"),

@@ -118,8 +118,8 @@ about='made-up GPU,1.2,0123456789ab,0,2026-01-02T03:04:05Z'
         1 abc1234 same 1.001 0.99 1.01 2 def5678 slower 1.06 1.05 1.07 2 def5678 same 1 0.99 1.01
 } >full/gate.csv
 {
-    echo 'device_slug,kernel,dtype,problem,residency,launch,point,measured_bytes,least_bytes,over_least,source'
-    echo 'x,rope,fp16,"rows=1,q_heads=2",cold,stream,block=64,1000,999,1.001,cupti'
+    echo 'device_slug,kernel,dtype,problem,residency,launch,point,measured_bytes,least_bytes,over_least,source,device,driver,commit,dirty,date'
+    echo 'x,rope,fp16,"rows=1,q_heads=2",cold,stream,block=64,1000,999,1.001,cupti,'"$about"
 } >full/traffic.csv
 report 'two exports' 0 'report.html' --export full --export "$results" --out both
 check 'their DOM' both/report.html \
@@ -127,6 +127,8 @@ check 'their DOM' both/report.html \
     nvidia-h200-tokens=8 nvidia-h200-step=2 nvidia-h200-position=3 nvidia-h200-gate=3 nvidia-h200-2-roofline=100
 grep -q 'rows=16,hidden=2048' both/report.md && grep -q 'NVIDIA H200 (2): us' both/report.md
 verdict 'are compared' $?
+grep -q 'cupti' both/report.md && grep -q 'by formula: made-up GPU, driver 1.2, commit 0123456789ab' both/report.md
+verdict 'counters say whose they are' $?
 for kind in tps step:steps position gate convergence; do
     script=${kind%:*} table=${kind#*:}
     gnuplot -e "csv='full/$table.csv'; out='by-hand'" "$tests/../plots/$script.gp" >said 2>&1 &&
