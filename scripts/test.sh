@@ -91,6 +91,9 @@ scratch=$(mktemp -d)
 program "explain" sh tests/test_explain.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "tuning" sh tests/test_tune.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
