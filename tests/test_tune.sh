@@ -35,7 +35,7 @@ run tune --plan=sm_90
 grep -qE '^all +[0-9]+ ' said && grep -qE '^attention_decode ' said
 verdict 'tune --plan counts the work for a GPU that is not here' $? "$(last)"
 run tune --plan=volta
-[ "$code" -eq 2 ] && grep -q 'sm_75, sm_90' said
+[ "$code" -eq 2 ] && grep -q 'sm_75 was expected' said
 verdict 'and says what an architecture is called' $? "exit $code: $(last)"
 
 # --- every kernel --------------------------------------------------------------------------------
@@ -50,6 +50,7 @@ run config --check whole/cpu.json
 verdict 'and writes a file that is sound' $? "$(last)"
 if [ "$(nproc)" -gt 1 ]; then
     run tune rmsnorm swiglu rope --device cpu --quick --db spread.db --configs spread
+    # shellcheck disable=SC2046 # words
     set -- $(sed -n 's/^points by worker: //p' said)
     [ $# -ge 2 ] && [ "$1" -gt 0 ] && [ "$2" -gt 0 ]
     verdict 'problems are spread over the workers of a device' $? "points by worker: $*"
@@ -78,6 +79,38 @@ measured=$(sql second.db "$points")
 run tune rmsnorm --device cpu --quick --resume --db second.db --configs second
 [ "$code" -eq 0 ] && [ "$(sql second.db "$points")" = "$measured" ] && [ "$(sql second.db "$fresh")" = 0 ]
 verdict 'resumed it measures and compiles nothing' $? "$(last)"
+
+# --- how far from the optimum ----------------------------------------------------------------------
+# A space that was scanned whole, and times put into it: the default's 100 us, all others' 110.
+kernels=$(cd "$(dirname "$program")/../.." && pwd)/tests/outside
+run tune scale2 --kernels "$kernels" --problem elements=640 --device cpu --quick --evaluations 3 \
+    --db audit.db --configs audit
+run tune --audit --db audit.db
+[ "$code" -eq 0 ] && grep -q 'both searched and exhausted' said
+verdict 'without a whole space there is nothing to compare with' $? "$(last)"
+run tune scale2 --kernels "$kernels" --problem elements=640 --device cpu --exhaust --db audit.db \
+    --configs audit
+exhausted="run_id = (SELECT MAX(run_id) FROM tuning)"
+chosen="(SELECT COALESCE(launched_id, winner_id) FROM tuning t JOIN problem p ON p.id = t.problem_id
+    WHERE kernel = 'scale2' AND t.strategy = 'auto')"
+audit() { # TIME OF_CEILING: of the chosen point in the whole space, the best's being 100 us
+    sql audit.db "UPDATE measurement SET median_ns = 110000 WHERE $exhausted;
+        UPDATE measurement SET median_ns = 100000 WHERE id = (SELECT m.id FROM measurement m JOIN
+            problem p ON p.id = m.problem_id WHERE $exhausted AND kernel = 'scale2' AND contest_id
+            IS NULL AND status = 'ok' AND point_id <> $chosen LIMIT 1);
+        UPDATE measurement SET median_ns = $1 WHERE $exhausted AND point_id = $chosen;
+        UPDATE tuning SET ceiling_ns = $2 * COALESCE(launched_ns, median_ns) WHERE strategy = 'auto'"
+    run tune --audit --db audit.db
+}
+audit 101000 0.5
+grep -qE ' 100\.000 +101\.000 +1\.00% +50\.0 yes' said && grep -q '^1 of 1 within' said
+verdict 'a point within 1% of the best is near enough' $? "$(last)"
+audit 101100 0.5
+grep -qE ' 1\.10% +50\.0 no' said && grep -q '^0 of 1 within' said
+verdict 'one beyond is not' $? "$(last)"
+audit 105000 0.985
+grep -qE ' 5\.00% +98\.5 yes' said && grep -q '5.00% in the mean, 5.00% at worst' said
+verdict 'unless it is within 2% of its ceiling' $? "$(last)"
 
 # --- the engine launches what was tuned -----------------------------------------------------------
 problem='batch=1,inputs=384,bias=0,outputs=96' # of the preset "tiny"
