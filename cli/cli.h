@@ -19,6 +19,7 @@ int cli_calibrate(int argc, char **argv);
 int cli_explain(int argc, char **argv);
 int cli_replay(int argc, char **argv);
 int cli_config(int argc, char **argv);
+int cli_logits(int argc, char **argv);
 int cli_generate(int argc, char **argv);
 int cli_tps(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
