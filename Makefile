@@ -107,7 +107,7 @@ build-tests: $(B)/fastinfer $(B)/libfastinfer.so $(TESTS)
 
 .PRECIOUS: $(B)/%.o $(B)/tests/%.o
 # fuzzers see the engine's readers alone, through libFuzzer, AddressSanitizer and UBSan
-READERS := $(filter-out $(patsubst %,engine/%.c,engine prefill program step weights),$(wildcard engine/*.c))
+READERS := $(filter-out $(patsubst %,engine/%.c,engine persistent prefill program step weights),$(wildcard engine/*.c))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 build/fuzz/%: tests/fuzz/fuzz_%.c $(READERS) $(wildcard engine/*.h) runtime/status.c runtime/dtype.c
 	@mkdir -p build/fuzz

@@ -222,7 +222,8 @@ static enum status export_device(void *context, int columns, const char *const *
     TRY(export_folder(e->a->out, v[0], folder, sizeof folder));
     if (e->a->tuning)
         return write_query(e->store, e->a->format, folder, "tuning",
-                           "SELECT * FROM tuned WHERE device_slug = ? ORDER BY kernel, dtype, "
+                           "SELECT * FROM tuned WHERE device_slug = ? AND stopped <> 'between' "
+                           "ORDER BY kernel, dtype, "
                            "residency, launch, rows, problem",
                            v[0]);
     if (e->a->all) {

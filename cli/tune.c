@@ -8,22 +8,26 @@
 #include "cli/run_options.h"
 #include "harness/config_file.h"
 #include "harness/show.h"
-#include "harness/tune.h"
+#include "harness/tune_plan.h"
 
-enum { KEY_STRATEGY = RUN_OPTIONS_LAST + 1, KEY_EVALUATIONS, KEY_SECONDS, KEY_STATUS };
+enum { KEY_STRATEGY = RUN_OPTIONS_LAST + 1, KEY_EVALUATIONS, KEY_SECONDS, KEY_STATUS, KEY_PLAN };
 static const struct argp_option options[] = {
     {"strategy", KEY_STRATEGY, "NAME", 0,
      "auto (default), exhaustive, random, genetic, local, annealing", 0},
     {"evaluations", KEY_EVALUATIONS, "N", 0,
-     "of a problem, at most (default: a tenth of its space, 24 to 160)", 0},
-    {"seconds", KEY_SECONDS, "N", 0, "search for no longer, then decide (default: no limit)", 0},
+     "of a problem, at most (default: a tenth of its space, 24 to 64)", 0},
+    {"seconds", KEY_SECONDS, "N", 0,
+     "search for no longer, then decide (default: 240, with --exhaust 0: no limit)", 0},
     {"status", KEY_STATUS, NULL, 0, "only show how far the latest search came", 0},
+    {"plan", KEY_PLAN, "ARCH", OPTION_ARG_OPTIONAL,
+     "only count the work, for the device or an architecture that is not here (sm_90)", 0},
     {0}};
 
 struct arguments {
     struct run_options run;
     struct tune_options tune;
-    bool status;
+    bool status, plan;
+    const char *arch;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -39,10 +43,13 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         a->tune.evaluations = (int)cli_number(state, arg, 1, 1 << 20);
         break;
     case KEY_SECONDS:
-        a->tune.seconds = (double)cli_number(state, arg, 1, 7 * 86400);
+        a->tune.seconds = (double)cli_number(state, arg, 0, 7 * 86400);
         break;
     case KEY_STATUS:
         a->status = true;
+        break;
+    case KEY_PLAN:
+        a->plan = true, a->arch = arg;
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -75,10 +82,44 @@ static enum status show_status(struct store *store) {
         "COUNT(*), SUM(t.state = 'searching'), SUM(t.state = 'decided'), SUM(t.state = 'done'), "
         "SUM(t.evaluations) FROM tuning t JOIN run ON run.id = t.run_id "
         "JOIN device d ON d.id = run.device_id JOIN problem p ON p.id = t.problem_id "
-        "WHERE t.run_id = (SELECT MAX(run_id) FROM tuning) "
+        "WHERE t.run_id = (SELECT MAX(run_id) FROM tuning) AND t.stopped <> 'between' "
         "GROUP BY p.kernel, t.residency, t.launch ORDER BY MIN(p.id)",
         NULL, 0, &any, print_status));
     if (!any) printf("nothing was tuned into this database yet; fastinfer tune begins\n");
+    return STATUS_OK;
+}
+
+/* --- how much it will be ------------------------------------------------------------------------
+ */
+
+static enum status describe_device(const struct arguments *a, struct device_info *out) {
+    const char *id = a->run.bench.device;
+    int arch = 0, end = 0;
+    if (a->arch) {
+        if (sscanf(a->arch, "sm_%d%n", &arch, &end) != 1 || a->arch[end] || arch < 50 || arch > 150)
+            return fail(STATUS_ARGUMENT,
+                        "--plan: \"%s\"; an architecture was expected: sm_75, sm_90", a->arch);
+        device_describe_arch(arch, out);
+        return STATUS_OK;
+    }
+    if (!strncmp(id, "cuda", 4)) return device_describe_cuda(0, out);
+    if (!strcmp(id, "cpu") || device_describe_cuda(0, out)) device_describe_cpu(out);
+    return STATUS_OK;
+}
+
+static enum status show_plan(const struct arguments *a) {
+    struct tune_work work[MAX_KERNELS + 1];
+    struct device_info device;
+    int rows;
+    TRY(describe_device(a, &device));
+    TRY(tune_plan_work(&a->run.bench, &a->tune, &device, work, MAX_KERNELS + 1, &rows));
+    printf("tuning for %s, at most:\n%-18s %8s %8s %8s %7s %15s %12s %13s\n", device.name, "kernel",
+           "problems", "between", "ceilings", "chains", "points", "evaluations", "compilations");
+    for (int i = 0; i < rows; i++) {
+        const struct tune_work *w = &work[i];
+        printf("%-18s %8d %8d %8d %7d %7d-%-7d %12d %13d\n", w->kernel, w->problems, w->between,
+               w->ceilings, w->chains, w->smallest, w->largest, w->evaluations, w->compilations);
+    }
     return STATUS_OK;
 }
 
@@ -117,7 +158,7 @@ static enum status show_tuned(struct store *store, int64_t run) {
         "CASE WHEN default_us THEN printf('%.2f', default_us / median_us) END, "
         "CASE WHEN regret IS NOT NULL THEN printf('%.1f', 100 * regret) END, evaluations, stopped, "
         "point FROM tuned "
-        "WHERE run_id = CAST(? AS INTEGER) "
+        "WHERE run_id = CAST(? AS INTEGER) AND stopped <> 'between' "
         "ORDER BY kernel, residency, launch, rows, problem",
         params, 1, &table, print_tuned);
 }
@@ -172,7 +213,8 @@ int cli_tune(int argc, char **argv) {
         children,
         NULL,
         NULL};
-    struct arguments a = {.run = run_options_default, .tune = {.strategy = &strategy_auto}};
+    struct arguments a = {.run = run_options_default,
+                          .tune = {.strategy = &strategy_auto, .seconds = -1}};
     struct store *store;
     run_options_record(&a.run, argc, argv);
     argv[0] = cli_name("tune");
@@ -181,9 +223,14 @@ int cli_tune(int argc, char **argv) {
     enum status status = run_options_check(&a.run);
     if (status) return cli_error(status);
     a.tune.exhaust = a.run.bench.exhaust;
+    if (a.tune.seconds < 0) a.tune.seconds = a.tune.exhaust ? 0 : 240;
     if (!a.run.bench.policies)
         a.run.bench.policy[a.run.bench.policies++] =
             (struct policy){RESIDENCY_WEIGHTS_COLD, LAUNCH_GRAPH};
+    if (a.plan) {
+        status = show_plan(&a);
+        return status ? cli_error(status) : 0;
+    }
     status =
         a.status ? store_open_readonly(a.run.bench.db, &store) : store_open(a.run.bench.db, &store);
     if (status) return cli_error(status);

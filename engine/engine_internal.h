@@ -40,6 +40,7 @@ struct engine {
     void *logits, *token, *position, *history, *setting, *inv_freq;
     void *facts; /* (layers, 3) int32, as decode_step has them */
     bool persistent;
+    enum step_form form; /* as it was asked for */
     void *ones; /* (prefill_rows) D, for a bias on the output projection; NULL without one */
     void **cache_k, **cache_v; /* a layer */
 
@@ -59,6 +60,7 @@ static inline void *rows_from(void *array, int64_t row, int64_t width, enum dtyp
 struct step_range {
     int first, count;
     int64_t context;
+    bool silent; /* no logits, no choice: tokens and positions stay */
 };
 enum status step_build(struct engine *engine, const struct step_range *range,
                        struct program *program);
@@ -82,5 +84,8 @@ struct workspace step_rows(const struct engine *engine, int first);
 /* Takes `count` ids, already in the engine's history, through the model into a sequence's caches
  * from position 0 on; *last is the last one's residual. */
 enum status prefill_run(struct engine *engine, int sequence, int64_t count, void **last);
+/* The same position by position, as decode steps: for where there are no matrix products. */
+enum status prefill_by_steps(struct engine *engine, int sequence, const int32_t *ids, int64_t count,
+                             void **last);
 
 #endif

@@ -138,3 +138,22 @@ enum status prefill_run(struct engine *e, int sequence, int64_t count, void **la
     }
     return STATUS_OK;
 }
+
+enum status prefill_by_steps(struct engine *e, int sequence, const int32_t *ids, int64_t count,
+                             void **last) {
+    struct step_range range = {sequence, 1, count, true};
+    struct program *program;
+    const struct device_ops *ops = e->device->ops;
+    TRY(program_new(e->shelf, &program));
+    enum status status = step_build(e, &range, program);
+    if (!status) status = program_record(program);
+    for (int32_t i = 0; i < count && !status; i++) {
+        status = ops->upload(e->device, (int32_t *)e->token + sequence, &ids[i], 4);
+        if (!status) status = ops->upload(e->device, (int32_t *)e->position + sequence, &i, 4);
+        if (!status) status = program_run(program);
+    }
+    if (!status) status = ops->synchronize(e->device);
+    program_free(program);
+    *last = step_rows(e, sequence).residual;
+    return status;
+}

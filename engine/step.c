@@ -112,7 +112,7 @@ enum status step_build(struct engine *e, const struct step_range *range, struct 
         TRY(gate_up(&l, program));
         TRY(residual(&l, program, l.at.activation, c->intermediate, w->down, NULL));
     }
-    return step_choose(e, range, l.at.residual, program);
+    return range->silent ? STATUS_OK : step_choose(e, range, l.at.residual, program);
 }
 
 enum status step_choose(struct engine *e, const struct step_range *range, void *rows,

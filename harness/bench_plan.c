@@ -9,7 +9,11 @@
 #include "kernels/registry.h"
 #include "runtime/config.h"
 
-enum { HOT_ROWS = 16 }; /* up to this many rows a kernel is about latency, and its data is in L2 */
+enum {
+    HOT_ROWS = 16, /* up to this many rows a kernel is about latency, and its data is in L2 */
+    CPU_ROWS = 64, /* the emulation is slow */
+    CPU_BYTES = 64000000
+};
 
 struct builder {
     const struct bench_options *options;
@@ -177,14 +181,18 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
         struct problem problem =
             cpu ? verify_odd_problem(kernel, &kernel->problems[0]) : kernel->problems[0];
         problem.dtype = b->options->dtype;
-        choose(list, kernel, &problem, false);
+        /* a whole model's step stays large; the emulation would take minutes a point */
+        bool large = cpu && problem_bytes(kernel, &problem) > CPU_BYTES;
+        if (!large || is_named(b->options, kernel)) choose(list, kernel, &problem, false);
     }
 }
 
-/* Between the standard rows: on these a tuner only tries what won elsewhere. */
+/* Between the standard rows: on these a tuner begins with what is fast beside them, and has few
+ * evaluations. */
 static void choose_covers(struct builder *b, const struct kernel *kernel, struct choice *list) {
     static const int64_t between[] = {32, 128, 256, 1024, 2048, 8192};
     int rows = kernel_size(kernel, "rows");
+    bool cpu = b->device->kind == DEVICE_CPU;
     for (int i = 0; i < kernel->problem_count && rows >= 0; i++) {
         struct problem problem = kernel->problems[i];
         int64_t most = problem.size[rows], next = 0; /* the standard rows below it */
@@ -194,7 +202,10 @@ static void choose_covers(struct builder *b, const struct kernel *kernel, struct
         problem.dtype = b->options->dtype;
         for (size_t k = 0; k < sizeof between / sizeof *between; k++) {
             problem.size[rows] = between[k];
-            if (between[k] > next && between[k] < most) choose(list, kernel, &problem, true);
+            if (between[k] <= next || between[k] >= most) continue;
+            if (cpu && (most > CPU_ROWS || !is_representative(kernel, &kernel->problems[i], false)))
+                continue;
+            choose(list, kernel, &problem, true);
         }
     }
 }
@@ -257,7 +268,7 @@ static enum status choose_model(struct builder *b, const struct kernel *kernel,
             for (size_t k = 0; k < sizeof reals / sizeof *reals; k++)
                 if (!strcmp(kernel->reals[r].name, reals[k].name) && reals[k].value > 0)
                     problem.real[r] = reals[k].value;
-        if (b->device->kind == DEVICE_CPU && rows_of(kernel, &problem) > 64) continue;
+        if (b->device->kind == DEVICE_CPU && rows_of(kernel, &problem) > CPU_ROWS) continue;
         choose(list, kernel, &problem, false);
     }
     return STATUS_OK;
@@ -280,8 +291,7 @@ static enum status choose_problems(struct builder *b, const struct kernel *kerne
         choose(list, kernel, &problem, false);
     }
     if (!o->problems) choose_standard(b, kernel, list);
-    if (!o->problems && o->tune && !o->quick && b->device->kind == DEVICE_CUDA)
-        choose_covers(b, kernel, list);
+    if (!o->problems && o->tune && !o->quick) choose_covers(b, kernel, list);
     return STATUS_OK;
 }
 
@@ -346,29 +356,43 @@ static void link_ceilings(struct plan_of_bench *plan) {
     }
 }
 
-static enum status add_cells(struct builder *b, const struct choice *list) {
+/* A tuner may run out of time: what a decode step launches comes first, of all kernels. */
+static bool is_later(const struct builder *b, const struct chosen *item) {
+    return b->options->tune && rows_of(item->kernel, &item->problem) > HOT_ROWS;
+}
+
+/* Ceilings come before what they are the ceiling of: a contest needs the best stream of its bytes.
+ */
+static enum status add_item(struct builder *b, const struct chosen *item,
+                            const struct kernel *stream, bool ceilings) {
     struct policy policies[MAX_POLICIES];
+    int count = policies_for(b, item, policies);
+    bool has_ceiling =
+        item->kernel != stream && !item->is_cover && (b->options->baselines || b->options->tune);
+    for (int k = 0; k < count; k++) {
+        if (!ceilings) {
+            TRY(add_cell(b, item->kernel, &item->problem, policies[k], false, item->is_cover));
+        } else if (has_ceiling) {
+            struct problem bytes = session_stream_problem(item->kernel, &item->problem);
+            TRY(add_cell(b, stream, &bytes, policies[k], true, false));
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status add_cells(struct builder *b, const struct choice *list) {
     const struct kernel *stream = NULL;
+    enum { PASSES = 2 };
     TRY(registry_find("stream", &stream));
     for (int i = 0; i < list->count; i++)
         TRY(problem_check(list->item[i].kernel, &list->item[i].problem,
                           (double)b->device->memory_bytes));
-    /* ceilings first: a contest needs the best stream of its bytes */
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < list->count; i++) {
-            const struct chosen *item = &list->item[i];
-            int count = policies_for(b, item, policies);
-            for (int k = 0; k < count; k++) {
-                if (pass == 1) {
-                    TRY(add_cell(b, item->kernel, &item->problem, policies[k], false,
-                                 item->is_cover));
-                } else if (item->kernel != stream && !item->is_cover &&
-                           (b->options->baselines || b->options->tune)) {
-                    struct problem bytes = session_stream_problem(item->kernel, &item->problem);
-                    TRY(add_cell(b, stream, &bytes, policies[k], true, false));
-                }
-            }
-        }
+    for (int k = 0; k < 2 * PASSES; k++) {
+        bool later = k / PASSES, ceilings = k % PASSES == 0;
+        for (int i = 0; i < list->count; i++)
+            if (is_later(b, &list->item[i]) == later)
+                TRY(add_item(b, &list->item[i], stream, ceilings));
+    }
     return STATUS_OK;
 }
 

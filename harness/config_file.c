@@ -17,7 +17,7 @@ enum { KERNEL, DTYPE, POLICY, PROBLEM, POINT, NUMBERS };
 /* The columns after the first five are numbers, under their own names where they are known. */
 static enum status take_entry(void *entries, int columns, const char *const *names,
                               const char *const *v) {
-    json_t *entry = json_pack("{s:s, s:s, s:s, s:s, s:s}", "kernel", v[KERNEL], "dtype", v[DTYPE],
+    json_t *entry = json_pack("{s:s, s:s, s:s, s:s, s:s?}", "kernel", v[KERNEL], "dtype", v[DTYPE],
                               "policy", v[POLICY], "problem", v[PROBLEM], "point", v[POINT]);
     for (int i = NUMBERS; i < columns; i++)
         if (v[i]) json_object_set_new(entry, names[i], json_real(atof(v[i])));
@@ -61,6 +61,13 @@ static void keep_entries(json_t *entries, const char *path) {
     json_decref(older);
 }
 
+/* Bridges that are needed no more: they were there to keep an older file's away. */
+static void drop_pointless(json_t *entries) {
+    for (size_t i = json_array_size(entries); i-- > 0;)
+        if (!json_is_string(json_object_get(json_array_get(entries, i), "point")))
+            json_array_remove(entries, i);
+}
+
 static enum status replace_file(const json_t *json, const char *path) {
     char fresh[1300];
     snprintf(fresh, sizeof fresh, "%s.%d", path, (int)getpid());
@@ -94,7 +101,15 @@ enum status config_file_write(struct store *store, const char *slug, const char 
         "round(default_us, 3), NULL, NULL, NULL, NULL FROM best b WHERE device_slug = ?2 AND NOT "
         "EXISTS (SELECT 1 FROM tuned t WHERE t.device_slug = b.device_slug AND t.kernel = b.kernel "
         "AND t.dtype = b.dtype AND t.problem = b.problem AND t.residency = b.residency AND "
-        "t.launch = b.launch)) ORDER BY kernel, dtype, policy, rows, problem",
+        "t.launch = b.launch) UNION ALL "
+        "SELECT p.kernel, p.dtype, t.residency || ',' || t.launch AS policy, p.problem, NULL, "
+        "p.rows, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL "
+        "FROM tuning t JOIN problem p ON p.id = t.problem_id JOIN run r ON r.id = t.run_id "
+        "JOIN device d ON d.id = r.device_id WHERE d.slug = ?1 AND t.stopped = 'between' "
+        "AND t.launched_id IS NULL AND NOT EXISTS (SELECT 1 FROM tuning n JOIN run r2 ON r2.id = "
+        "n.run_id WHERE r2.device_id = d.id AND n.problem_id = t.problem_id AND n.residency = "
+        "t.residency AND n.launch = t.launch AND n.run_id > t.run_id)) ORDER BY kernel, dtype, "
+        "policy, rows, problem",
         params, 2, entries, take_entry);
     if (!status)
         status = store_query(
@@ -107,6 +122,7 @@ enum status config_file_write(struct store *store, const char *slug, const char 
     snprintf(path, sizeof path, "%s/%s.json", folder, slug);
     if (!status) {
         keep_entries(entries, path);
+        drop_pointless(entries);
         json_object_set_new(head, "measured", json_true());
         json_object_set(head, "entries", entries);
         mkdir(folder, 0777);

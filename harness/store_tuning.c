@@ -40,7 +40,7 @@ static enum status write_row(struct store *s, int64_t run, const struct kernel *
                INTEGER(t->evaluations), winner, positive(t->median_ns), positive(t->low_ns),
                positive(t->high_ns), positive(t->default_ns), positive(t->margin),
                positive(t->margin_low), positive(t->ceiling_ns), launched, positive(t->launched_ns),
-               t->has_launched ? REAL(t->regret) : NOTHING,
+               t->has_launched && t->launched_ns > 0 ? REAL(t->regret) : NOTHING,
                t->has_launched && !isnan(t->left_out) ? REAL(t->left_out) : NOTHING);
 }
 

@@ -6,10 +6,13 @@
 #include <string.h>
 
 #include "harness/bench_work.h"
+#include "harness/dispatch.h"
+#include "harness/tune_plan.h"
 #include "harness/tune_table.h"
 #include "runtime/clock.h"
+#include "runtime/config.h"
 
-enum { LOOKAHEAD = 6, SEEDS = 4 };
+enum { LOOKAHEAD = 6, SEEDS = 4, NEAREST = 2 };
 static const double speed_of_light = 0.98, worth_it = 0.005; /* shares of a time */
 
 enum phase { WAITING, SEARCHING, STOPPING, CONTEST, CROSSING, DONE };
@@ -63,9 +66,9 @@ static void close_space(struct shape *s) {
     s->search = NULL, s->row = s->legal = s->of = NULL;
 }
 
-/* As a ceiling only, stream is searched like anything else. */
+/* As a ceiling only, stream is searched like anything else, and so is what lies between. */
 static bool exhausts(const struct tuner *t, const struct cell *c) {
-    return t->options->exhaust && !c->is_ceiling;
+    return t->options->exhaust && !c->is_ceiling && !c->is_cover;
 }
 
 static enum status open_space(struct tuner *t, struct bench *b, const struct cell *c) {
@@ -110,13 +113,37 @@ static enum status queue_seeds(struct tuner *t, struct bench *b, struct cell *c)
     struct shape *s = shape_of(t, b, c);
     TRY(queue_own(s, c, &c->fallback));
     if (c->has_configured) TRY(queue_own(s, c, &c->configured));
-    int taken = 0;
-    for (int i = (int)(c - b->plan.cell) - 1; i >= 0 && taken < SEEDS; i--) {
-        const struct cell *before = &b->plan.cell[i];
-        const struct shape *theirs = &t->shape[i];
-        if (before->group->kernel != c->group->kernel || theirs->winner < 0) continue;
-        TRY(queue_own(s, c, &before->group->point[theirs->winner]));
+    int taken = 0, here = (int)(c - b->plan.cell);
+    for (int i = 2 * here - 1; i >= 0 && taken < SEEDS; i--) { /* the chain's first */
+        const struct cell *before = &b->plan.cell[i % here];
+        int winner = t->shape[i % here].winner;
+        if (before->group->kernel != c->group->kernel || winner < 0) continue;
+        if (cell_same_chain(before, c) != (i >= here)) continue;
+        TRY(queue_own(s, c, &before->group->point[winner]));
         taken++;
+    }
+    return STATUS_OK;
+}
+
+/* A shape between others has what was fastest on those nearest to it, most of it compiled. */
+static enum status queue_finalists(struct tuner *t, struct bench *b, struct cell *c) {
+    bool used[MAX_SHAPES] = {false};
+    TRY(queue_own(shape_of(t, b, c), c, &c->fallback));
+    for (int taken = 0; taken < NEAREST; taken++) {
+        const struct cell *nearest = NULL;
+        double least = INFINITY;
+        int chosen = 0;
+        for (int i = 0, k = 0; i < b->plan.cells && k < MAX_SHAPES; i++) {
+            const struct cell *o = &b->plan.cell[i];
+            if (o->is_cover || !cell_same_chain(o, c)) continue;
+            double far = config_distance(c->group->kernel, &c->problem, &o->problem);
+            if (!used[k] && far < least) least = far, nearest = o, chosen = k;
+            k++;
+        }
+        if (!nearest) return STATUS_OK;
+        used[chosen] = true;
+        for (int i = 0; i < nearest->best_count; i++)
+            TRY(queue_own(shape_of(t, b, c), c, &nearest->best[i]));
     }
     return STATUS_OK;
 }
@@ -130,18 +157,18 @@ static bool chain_allows(struct tuner *t, struct bench *b, const struct cell *c)
 static enum status begin_search(struct tuner *t, struct bench *b, struct cell *c) {
     struct shape *s = shape_of(t, b, c);
     TRY(open_space(t, b, c));
-    int points = s->space.points, tenth = points / 10;
-    s->budget = tenth < 24 ? 24 : tenth > 160 ? 160 : tenth;
-    if (c->is_ceiling) s->budget = 32; /* a few percent of one space that all sizes share */
-    if (b->options->quick) s->budget = 8;
-    if (t->options->evaluations) s->budget = t->options->evaluations;
-    if (exhausts(t, c) || s->budget > points) s->budget = points;
-    s->patience = exhausts(t, c) ? points : s->budget / 4 < 16 ? 16 : s->budget / 4;
+    int points = s->space.points;
+    s->budget = tune_budget(b->options, t->options, c, points);
+    s->patience = exhausts(t, c) ? points : s->budget * 3 / 8 < 16 ? 16 : s->budget * 3 / 8;
     s->phase = SEARCHING;
     s->row_of_store.space = points;
     b->total += s->budget;
-    TRY(queue_seeds(t, b, c));
+    TRY(c->is_cover ? queue_finalists(t, b, c) : queue_seeds(t, b, c));
     return note_state(t, b, c, "searching");
+}
+
+static bool time_is_over(const struct tuner *t) {
+    return t->options->seconds > 0 && clock_seconds() - t->start_s > t->options->seconds;
 }
 
 /* Why the search is over, or NULL. */
@@ -155,10 +182,7 @@ static const char *reason_to_stop(struct tuner *t, const struct bench *b, const 
         return "at the ceiling";
     if (s->search->told >= s->budget) return "budget";
     if (s->since_better >= s->patience) return "settled";
-    if (t->options->seconds > 0 && clock_seconds() - t->start_s > t->options->seconds &&
-        s->search->worked)
-        return "time";
-    return NULL;
+    return time_is_over(t) && s->search->worked ? "time" : NULL;
 }
 
 static enum status finish(struct tuner *t, struct bench *b, struct cell *c) {
@@ -184,8 +208,9 @@ static enum status end_search(struct tuner *t, struct bench *b, struct cell *c) 
     close_space(s);
     c->scanned = true;
     if (c->is_ceiling) return finish(t, b, c);
-    s->phase = c->best_count ? CONTEST : CROSSING;
-    return STATUS_OK;
+    s->phase = c->best_count && !c->is_cover ? CONTEST : CROSSING;
+    c->contest_sent = c->is_cover; /* its scan says enough */
+    return c->is_cover ? note_state(t, b, c, "decided") : STATUS_OK;
 }
 
 /* Asks for the next points: one that can be timed at once, or some to be compiled. */
@@ -212,17 +237,19 @@ static enum status queue_winners(struct tuner *t, struct bench *b, struct cell *
     return STATUS_OK;
 }
 
-static bool chain_contested(struct tuner *t, const struct bench *b, const struct cell *c) {
+/* Are the chain's shapes decided, with those between them or without? */
+static bool chain_decided(struct tuner *t, const struct bench *b, const struct cell *c,
+                          bool with_covers) {
     for (int i = 0; i < b->plan.cells; i++)
         if (cell_same_chain(&b->plan.cell[i], c) && t->shape[i].phase < CROSSING &&
-            !b->plan.cell[i].is_cover)
+            (with_covers || !b->plan.cell[i].is_cover))
             return false;
     return true;
 }
 
 static enum status cross(struct tuner *t, struct bench *b, struct cell *c) {
     struct shape *s = shape_of(t, b, c);
-    if (!chain_contested(t, b, c)) return STATUS_OK;
+    if (!chain_decided(t, b, c, true)) return STATUS_OK;
     if (s->phase != DONE) {
         int before = c->points;
         TRY(queue_winners(t, b, c));
@@ -238,8 +265,10 @@ static enum status more(void *context, struct bench *b, struct cell *c) {
     struct tuner *t = context;
     struct shape *s = shape_of(t, b, c);
     if (s->phase == WAITING) {
-        if (c->is_cover) return cross(t, b, c);
-        return chain_allows(t, b, c) ? begin_search(t, b, c) : STATUS_OK;
+        bool ready = c->is_cover ? chain_decided(t, b, c, false) : chain_allows(t, b, c);
+        if (!ready) return STATUS_OK;
+        if (!c->is_cover || !time_is_over(t)) return begin_search(t, b, c);
+        s->phase = CROSSING; /* no time for a search of its own: what won elsewhere */
     }
     if (s->phase == SEARCHING) return ask(t, b, c);
     return s->phase == CROSSING ? cross(t, b, c) : STATUS_OK;

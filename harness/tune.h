@@ -17,7 +17,7 @@
 
 struct tune_options {
     const struct strategy *strategy;
-    int evaluations; /* of a shape, at most; 0: a tenth of the space, between 24 and 160 */
+    int evaluations; /* of a shape, at most; 0: a tenth of the space, between 24 and 64 */
     double seconds;  /* no new point is searched for after so long; 0: no limit */
     bool exhaust;    /* every point, not stopping at the ceiling */
 };

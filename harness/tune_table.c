@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "harness/dispatch.h"
-#include "runtime/config.h"
 
 static const double mean_regret = 0.01, worst_regret = 0.03;
 
@@ -24,6 +23,7 @@ static void add_candidate(struct chain *chain, struct dispatch_times *t, int poi
 static void fill_times(const struct bench *b, const int *winner, struct chain *chain,
                        struct dispatch_times *t) {
     t->shapes = chain->cells, t->points = 0;
+    t->axes = b->plan.cell[chain->cell[0]].group->kernel->size_count;
     for (int s = 0; s < chain->cells; s++)
         if (winner[chain->cell[s]] >= 0) add_candidate(chain, t, winner[chain->cell[s]], s);
     for (int s = 0; s < chain->cells; s++) {
@@ -32,10 +32,42 @@ static void fill_times(const struct bench *b, const int *winner, struct chain *c
             int at = cell_position(c, chain->point[p]);
             t->ns[s][p] = at < 0 || isnan(c->ns[at]) ? INFINITY : c->ns[at];
         }
-        for (int o = 0; o < chain->cells; o++)
-            t->far[s][o] = config_distance(c->group->kernel, &c->problem,
-                                           &b->plan.cell[chain->cell[o]].problem);
+        for (int i = 0; i < c->group->kernel->size_count; i++)
+            t->at[s][i] = log((double)c->problem.size[i] + 1); /* as config_distance() */
     }
+}
+
+/* The problem halfway between two others of a chain, as config_distance() sees it. False: there is
+ * none, or not one on which the point runs. */
+static bool problem_between(const struct bench *b, const struct cell *one, const struct cell *other,
+                            const struct point *point, struct problem *out) {
+    const struct kernel *kernel = one->group->kernel;
+    *out = one->problem;
+    for (int i = 0; i < kernel->size_count; i++)
+        out->size[i] = llround(
+            sqrt(((double)one->problem.size[i] + 1) * ((double)other->problem.size[i] + 1)) - 1);
+    return !problem_equal(out, &one->problem) && !problem_equal(out, &other->problem) &&
+           !problem_check(kernel, out, (double)b->out->device.memory_bytes) &&
+           kernel->legal(out, point, &b->out->device, NULL);
+}
+
+/* Bridges are rows without a time. A pair that needs none has a row without a point, which takes an
+ * older one's place. */
+static enum status store_bridges(struct bench *b, const struct chain *chain,
+                                 const struct dispatch *d, struct tune_tables *out) {
+    for (int i = 0; i < d->bridges; i++) {
+        const struct dispatch_bridge *bridge = &d->bridge[i];
+        const struct cell *one = &b->plan.cell[chain->cell[bridge->a]];
+        const struct cell *other = &b->plan.cell[chain->cell[bridge->b]];
+        struct tuning row = {.state = "done", .stopped = "between", .left_out = NAN};
+        struct problem problem;
+        row.launched = one->group->point[chain->point[bridge->point]];
+        row.has_launched = bridge->needed;
+        if (!problem_between(b, one, other, &row.launched, &problem)) continue;
+        TRY(store_tuning(b->store, b->run, one->group->kernel, &problem, one->policy, &row));
+        out->bridges += bridge->needed;
+    }
+    return STATUS_OK;
 }
 
 static enum status make_table(struct bench *b, const int *winner, struct tuning *row,
@@ -63,6 +95,7 @@ static enum status make_table(struct bench *b, const int *winner, struct tuning 
     }
     out->tables += made, out->points += made ? d.distinct : 0;
     free(t);
+    if (made) return store_bridges(b, chain, &d, out);
     return STATUS_OK; /* a chain without a point that runs everywhere keeps each shape's winner */
 }
 

@@ -29,8 +29,9 @@ enum status verify_host(struct subject *subject, struct allowance allowance,
                         struct verdict *verdict);
 
 /* The device's part alone, by the kernel's `check` entry, on any kind of device; adds to *verdict.
+ * bound: as kernel_bound().
  */
-enum status verify_device(struct subject *subject, struct verdict *verdict);
+enum status verify_device(struct subject *subject, double bound, struct verdict *verdict);
 
 /* A small relative of a problem with odd sizes where they may be odd, for tails and guards. */
 struct problem verify_odd_problem(const struct kernel *kernel, const struct problem *problem);

@@ -236,6 +236,13 @@ DEVICE void ptx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b) {
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #endif
+// d += a b in fp16 (KIND 0) or, from sm_80 on, bf16 (1).
+template <int KIND> DEVICE void ptx_mma(float *d, const uint32_t *a, const uint32_t *b) {
+#if __CUDA_ARCH__ >= 800
+    if (KIND == 1) return ptx_mma_bf16(d, a, b);
+#endif
+    ptx_mma_f16(d, a, b);
+}
 // Four tiles of 8 x 8 16-bit elements from shared memory. Lane l brings the address of row l % 8 of
 // tile l / 8, aligned to 16 bytes; r[i] is then row g of tile i, columns 2t and 2t + 1.
 DEVICE void ptx_load_tiles(uint32_t *r, const void *row) {
@@ -282,6 +289,10 @@ DEVICE void ptx_mma_f16(float *d, const uint32_t *a, const uint32_t *b) {
 }
 DEVICE void ptx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b) {
     ptx_mma_model({d, a, b}, [](uint16_t bits) { return bfloat16_to_float({bits}); });
+}
+
+template <int KIND> DEVICE void ptx_mma(float *d, const uint32_t *a, const uint32_t *b) {
+    KIND == 1 ? ptx_mma_bf16(d, a, b) : ptx_mma_f16(d, a, b);
 }
 
 struct ptx_tile_rows {

@@ -204,6 +204,11 @@ enum status point_parse(const struct kernel *kernel, const char *text, struct po
     return each_pair(text, &parse, set_point);
 }
 
+double kernel_bound(const struct kernel *kernel, const struct problem *problem,
+                    const struct point *point) {
+    return kernel->bound.c + (kernel->bound_more ? kernel->bound_more(problem, point) : 0);
+}
+
 double problem_bytes(const struct kernel *kernel, const struct problem *problem) {
     double bytes = 0;
     for (int i = 0; i < kernel->argument_count; i++)

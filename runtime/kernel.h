@@ -150,6 +150,9 @@ struct kernel {
     void (*reference)(const struct problem *problem, const void *const *before, double *const *want,
                       double *const *magnitude, int64_t first, int64_t last);
     int64_t (*outer)(const struct problem *problem);
+    /* What a point is allowed beyond bound.c, where it rounds otherwise than most: NULL for none.
+     */
+    double (*bound_more)(const struct problem *problem, const struct point *point);
     /* Writes argument `index` with fill FILL_KERNEL into host memory. An even seed asks for
      * values as in use (what is timed: the positions of a prompt, say), an odd one for whatever
      * is legal, the more awkward the better (what is also verified). */
@@ -183,6 +186,9 @@ int kernel_size(const struct kernel *kernel, const char *name);    /* index, or 
 /* Checks a problem against sizes' ranges and that its buffers fit in `memory_bytes` (0: any). */
 enum status problem_check(const struct kernel *kernel, const struct problem *problem,
                           double memory_bytes);
+/* bound.c and what this point is allowed beyond it. */
+double kernel_bound(const struct kernel *kernel, const struct problem *problem,
+                    const struct point *point);
 double problem_bytes(const struct kernel *kernel, const struct problem *problem);
 
 const char *policy_text(struct policy policy); /* "cold,stream" */

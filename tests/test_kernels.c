@@ -129,6 +129,12 @@ static const struct shape shapes[] = {
      "hidden=136,intermediate=72,heads=4,kv_heads=2,head_dim=128,qk_norm=1,qkv_bias=1,"
      "o_bias=1",
      {"vocab=96,layers=2,capacity=33"}},
+    {"decode_step",
+     "batch=3,hidden=72,intermediate=104,heads=3,kv_heads=1,head_dim=64,qkv_bias=1",
+     {"vocab=24,layers=2,capacity=70"}},
+    {"decode_step",
+     "batch=10,hidden=64,intermediate=96,heads=2,kv_heads=2,head_dim=64",
+     {"vocab=32,layers=1,capacity=40"}},
     {"gemv", "batch=1,inputs=264,bias=0", {GEMV}},
     {"gemv", "batch=3,inputs=1001,bias=1", {"outputs=3", "outputs=37"}}, /* no vector divides it */
     {"gemv", "batch=1,inputs=3072,bias=1", {"outputs=1", "outputs=130"}},
@@ -155,6 +161,7 @@ static struct {
     bool gpu, small;
     uint64_t seed;
     int points;
+    double bound; /* of the point whose check entry is compared */
 } t;
 
 static int at_most(int most, int n) { return n < most ? n : most; }
@@ -435,8 +442,7 @@ static void points_are_right(void **state) { verify_kernel(*state); }
 /* --- check entries --------------------------------------------------------------------------- */
 
 static enum status judge_on_host(struct subject *s, struct verdict *verdict) {
-    struct allowance allowance = {dtype_roundoff(s->problem.dtype), s->kernel->bound.c * 0x1p-24,
-                                  1};
+    struct allowance allowance = {dtype_roundoff(s->problem.dtype), t.bound * 0x1p-24, 1};
     return verify_host(s, allowance, verdict);
 }
 
@@ -445,7 +451,7 @@ static enum status judge_on_host(struct subject *s, struct verdict *verdict) {
 static void spoil(const struct subject *s, int argument, void *array, int64_t index, int64_t n) {
     enum dtype dtype = argument_dtype(&s->kernel->arguments[argument], &s->problem);
     double value = dtype_load(dtype, array, index);
-    double beyond = 4 * dtype_roundoff(dtype) + 64 * s->kernel->bound.c * 0x1p-24;
+    double beyond = 4 * dtype_roundoff(dtype) + 64 * t.bound * 0x1p-24;
     if (dtype == DTYPE_U8)
         ((uint8_t *)array)[index] ^= 1;
     else if (dtype == DTYPE_I32)
@@ -475,7 +481,7 @@ static void both_catch(struct subject *s, int argument, const void *right, int64
     t.device->ops->upload(t.device, s->pointer[0][argument], wrong, s->bytes[argument]);
     snprintf(name, sizeof name, "%s[%lld] is ", s->kernel->arguments[argument].name,
              (long long)index);
-    enum status by_host = judge_on_host(s, &host), by_device = verify_device(s, &device);
+    enum status by_host = judge_on_host(s, &host), by_device = verify_device(s, t.bound, &device);
     if (by_host != STATUS_INCORRECT || strncmp(host.reason, name, strlen(name)))
         report("%sspoiled; the host: %s, %s", name, status_text(by_host), host.reason);
     if (by_device != STATUS_INCORRECT || strncmp(device.reason, name, strlen(name)))
@@ -488,7 +494,7 @@ static void both_catch(struct subject *s, int argument, const void *right, int64
 
 static void compare_judges(struct subject *s) {
     struct verdict host = {0}, device = {0};
-    enum status by_host = judge_on_host(s, &host), by_device = verify_device(s, &device);
+    enum status by_host = judge_on_host(s, &host), by_device = verify_device(s, t.bound, &device);
     if (by_host) report("the host: %s", host.reason);
     if (by_device) report("the check entry: %s %s", device.reason, fail_message());
     if (host.elements != device.elements || fabs(host.worst - device.worst) > 1e-6)
@@ -522,6 +528,7 @@ static void check_job(int index) {
         return;
     }
     describe(job->kernel, &problem, &point, 0, t.seed);
+    t.bound = kernel_bound(job->kernel, &problem, &point);
     if (variant_open(t.device, job->kernel, &problem, &point, &variant)) {
         report("%s", fail_message());
     } else {

@@ -42,6 +42,10 @@ static struct plan plan(const struct problem *p, const struct point *t,
     return gemv_plan(&gemv_plain, "gemv", p, t, device);
 }
 
+static double more(const struct problem *p, const struct point *t) {
+    return gemv_more(&gemv_plain, p, t);
+}
+
 static struct cost cost(const struct problem *p) {
     double bytes = (double)dtype_bytes(p->dtype),
            macs = (double)p->size[GEMV_BATCH] * (double)elements(p, WEIGHT);
@@ -91,4 +95,5 @@ const struct kernel kernel_gemv = {
     .cost = cost,
     .reference = reference,
     .outer = outer,
+    .bound_more = more,
 };

@@ -1,5 +1,6 @@
 /* gemv.h - what gemv, gemv_residual, gemv_norm and gemv_norm_swiglu share: sizes, tunables, which
- * points are legal, geometry, and the fp64 dot product. See gemv.cuh for what the tunables do.
+ * points are legal, geometry, and the fp64 dot product. See gemv.cuh and
+ * gemv_tensor.cuh for what the tunables do.
  */
 #ifndef KERNELS_GEMV_H
 #define KERNELS_GEMV_H
@@ -34,6 +35,9 @@ extern const struct gemv_form gemv_plain, gemv_normed;
 
 bool gemv_legal(const struct gemv_form *form, const struct problem *problem,
                 const struct point *point, const struct device_info *device, const char **why);
+/* For bound_more: roundings of the points that use tensor cores. */
+double gemv_more(const struct gemv_form *form, const struct problem *problem,
+                 const struct point *point);
 struct plan gemv_plan(const struct gemv_form *form, const char *entry,
                       const struct problem *problem, const struct point *point,
                       const struct device_info *device);

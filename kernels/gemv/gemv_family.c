@@ -17,8 +17,9 @@ static const int row_threads[] = {8, 16, 32, 64, 128, 256, 512};
 static const int rows[] = {1, 2, 4};
 static const int unroll[] = {1, 2, 4};
 static const int depth[] = {1, 2, 3, 4};
-enum { SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS };
-static const int staging[] = {SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS};
+enum { SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2, REGISTERS, TENSOR_SHARED, TENSOR_L2 };
+static const int staging[] = {SHARED_ELEMENTS, SHARED_FLOATS, FROM_L2,
+                              REGISTERS,       TENSOR_SHARED, TENSOR_L2};
 static const int blocks_per_sm[] = {0, 1, 2, 3, 4, 8};
 /* The default has 12 vectors of weights in flight a thread, 16 where rows come in pairs. */
 #define TUNABLES(depth_)                                                                           \
@@ -32,7 +33,7 @@ static const int blocks_per_sm[] = {0, 1, 2, 3, 4, 8};
         [GEMV_DEPTH] = {"depth", "stages in flight", depth, COUNT(depth), depth_},                 \
         [GEMV_STAGING] = {"staging",                                                               \
                           "activations: 0 shared memory, 1 shared memory as floats, 2 L1 and L2, " \
-                          "3 registers as floats",                                                 \
+                          "3 registers as floats; on tensor cores: 4 shared memory, 5 L1 and L2",  \
                           staging, COUNT(staging), SHARED_FLOATS},                                 \
         [GEMV_VECTOR_BYTES] = {"vector_bytes", "bytes a load moves", values_vector_bytes,          \
                                COUNT(values_vector_bytes), 16},                                    \
@@ -55,6 +56,7 @@ const struct gemv_form gemv_normed = {GEMV_BATCH, GEMV_INPUTS, GEMV_OUTPUTS, tru
 
 struct shape { /* a point and a problem by name */
     int64_t batch, inputs, vectors, chunks;
+    bool tensor;
     int element_bytes, vector, lines;
     int block, row_threads, rows, unroll, depth, staging, vector_bytes, blocks_per_sm, load_hint;
 };
@@ -62,7 +64,9 @@ struct shape { /* a point and a problem by name */
 static struct shape shape_of(const struct gemv_form *form, const struct problem *p,
                              const struct point *t) {
     const int *v = t->value;
-    struct shape s = {.batch = p->size[form->batch],
+    bool tensor = v[GEMV_STAGING] >= TENSOR_SHARED; /* `rows` are then tiles of 8 */
+    struct shape s = {.tensor = tensor,
+                      .batch = p->size[form->batch],
                       .inputs = p->size[form->inputs],
                       .element_bytes = (int)dtype_bytes(p->dtype),
                       .lines = v[GEMV_ROWS] * (form->pair ? 2 : 1),
@@ -79,11 +83,14 @@ static struct shape shape_of(const struct gemv_form *form, const struct problem 
     if (!s.vector) return s; /* refused first of all */
     s.vectors = s.inputs / s.vector;
     s.chunks = (s.vectors + s.row_threads - 1) / s.row_threads;
+    if (tensor) s.chunks = (s.vectors + s.row_threads / 8 - 1) / (s.row_threads / 8);
     return s;
 }
 
 /* What the activations take of shared memory. */
 static int64_t staged_bytes(const struct shape *s) {
+    if (s->staging == TENSOR_SHARED)
+        return s->batch * (s->vectors + (12 - s->vectors % 8) % 8) * 16;
     int64_t elements = s->batch * s->inputs;
     return s->staging == SHARED_ELEMENTS ? elements * s->element_bytes
            : s->staging == SHARED_FLOATS ? elements * 4
@@ -92,10 +99,47 @@ static int64_t staged_bytes(const struct shape *s) {
 
 /* What is declared in gemv.cuh, from above: sums of all turns, squares, scales. */
 static int64_t fixed_bytes(const struct shape *s) {
+    if (s->tensor) {
+        int64_t sums = s->row_threads > 32 ? s->block / 32 * s->lines * (s->batch > 8 ? 4 : 2) : 0;
+        return 4 * (2 * sums * 32 + s->block / 32 * 16 + 16);
+    }
     int64_t set =
         (int64_t)s->lines * s->batch * s->block / (s->row_threads < 32 ? s->row_threads : 32);
     int64_t sets = s->row_threads <= 32 ? 1 : set * 8 <= 2048 ? 16 : set * 2 <= 2048 ? 4 : 2;
     return 4 * (sets * set + s->block / 32 * 16 + 16);
+}
+
+/* May tensor cores do it? */
+static bool tensor_possible(const struct gemv_form *form, const struct problem *p,
+                            const struct device_info *device, const char **why) {
+    int64_t batch = p->size[form->batch];
+    if (p->dtype == DTYPE_F32) return refuse(why, "tensor cores take 16-bit elements here");
+    if (p->dtype == DTYPE_BF16 && device->kind == DEVICE_CUDA && device->arch < 80)
+        return refuse(why, "tensor cores take bf16 from sm_80 on");
+    if (batch < 2) return refuse(why, "one sequence is not worth a tensor core");
+    if (p->size[form->inputs] % 8) return refuse(why, "inputs is no multiple of 8");
+    return true;
+}
+
+static bool tensor_legal(const struct gemv_form *form, const struct shape *s, const char **why) {
+    if (s->vector_bytes != 16 || s->load_hint != 2)
+        return refuse(why, "tensor cores are kept for whole vectors that stay out of L1");
+    if (s->row_threads < 32 || s->row_threads > s->block)
+        return refuse(why, "a tile of rows is for whole warps of a block");
+    if (s->row_threads / 8 > s->vectors)
+        return refuse(why, "a warp of a tile would have nothing to do");
+    if (form->norm && s->staging == TENSOR_L2)
+        return refuse(why, "what is normed is staged in shared memory");
+    if (s->unroll > s->chunks && s->unroll > 1)
+        return refuse(why, "unrolled past the end of the row");
+    if (s->lines > 4 || s->unroll * s->depth * s->lines > 12)
+        return refuse(why, "over 12 vectors in flight a thread: no registers for them");
+    if (s->unroll * s->depth * s->lines < 4 && s->chunks >= 8)
+        return refuse(why, "under 64 bytes in flight a thread keep no memory busy");
+    if (s->block < 128 || s->blocks_per_sm > 4 || s->blocks_per_sm * s->block > 1024 ||
+        (s->blocks_per_sm && s->depth == 1))
+        return refuse(why, "tensor cores are kept for larger blocks, few and deep");
+    return true;
 }
 
 static bool team_legal(const struct shape *s, const char **why) {
@@ -127,6 +171,7 @@ static bool stage_legal(const struct shape *s, const char **why) {
  * of the activations (of all sequences where they come from L2: compilers load them at once), the
  * rest. */
 static int64_t registers(const struct shape *s) {
+    if (s->tensor) return s->lines * (s->unroll * s->depth * 4 + 8) + 48;
     int64_t words = s->staging == REGISTERS ? s->chunks : s->unroll;
     int64_t many = s->staging == REGISTERS ? s->chunks * s->batch
                    : s->staging == FROM_L2 ? s->batch
@@ -195,6 +240,11 @@ bool gemv_legal(const struct gemv_form *form, const struct problem *p, const str
     struct shape s = shape_of(form, p, t);
     if (!s.vector) return refuse(why, "a vector is shorter than an element");
     if (s.inputs % s.vector) return refuse(why, "inputs is no multiple of the vector");
+    bool possible = tensor_possible(form, p, device, s.tensor ? why : NULL);
+    if (s.tensor) return possible && tensor_legal(form, &s, why) && resident(&s, device, why);
+    int64_t room = s.batch * (s.inputs * 2 + 64) + (16 << 10); /* as elements, and the sums */
+    if (possible && s.batch > 4 && (!form->norm || room <= device->shared_per_block))
+        return refuse(why, "so many sequences are for tensor cores");
     if (form->norm && s.staging == SHARED_ELEMENTS)
         return refuse(why, "what is normed is staged as floats");
     if (p->dtype == DTYPE_F32 && s.staging == SHARED_ELEMENTS)
@@ -206,13 +256,22 @@ bool gemv_legal(const struct gemv_form *form, const struct problem *p, const str
 struct plan gemv_plan(const struct gemv_form *form, const char *entry, const struct problem *p,
                       const struct point *t, const struct device_info *device) {
     struct shape s = shape_of(form, p, t);
-    int64_t height = s.block / s.row_threads * s.rows;
+    int64_t height = s.block / s.row_threads * s.rows * (s.tensor ? 8 : 1);
     int64_t groups = (p->size[form->outputs] + height - 1) / height;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = entry,
                                     .grid = {grid_blocks(groups, s.blocks_per_sm, device), 1, 1},
                                     .block = {(unsigned)s.block, 1, 1},
                                     .shared_bytes = (unsigned)staged_bytes(&s)}}};
+}
+
+/* A tensor core adds 16 products to a sum with an error of a few of the sum's last bits: 4 are
+ * allowed each time, of as many times as a thread has words, and the steps of putting warps
+ * together. What is normed was rounded to the element before. */
+double gemv_more(const struct gemv_form *form, const struct problem *p, const struct point *t) {
+    struct shape s = shape_of(form, p, t);
+    if (!s.tensor) return 0;
+    return 4.0 * (double)s.chunks + (form->norm ? dtype_roundoff(p->dtype) * 0x1p24 : 0);
 }
 
 struct gemv_dot gemv_dot(const struct problem *p, int64_t inputs, enum dtype x_dtype, const void *x,

@@ -45,6 +45,10 @@ static struct plan plan(const struct problem *p, const struct point *t,
     return gemv_plan(&gemv_normed, "gemv_norm", p, t, device);
 }
 
+static double more(const struct problem *p, const struct point *t) {
+    return gemv_more(&gemv_normed, p, t);
+}
+
 static struct cost cost(const struct problem *p) {
     double bytes = (double)dtype_bytes(p->dtype),
            macs = (double)p->size[GEMV_BATCH] * (double)elements(p, WEIGHT);
@@ -98,4 +102,5 @@ const struct kernel kernel_gemv_norm = {
     .cost = cost,
     .reference = reference,
     .outer = outer,
+    .bound_more = more,
 };

@@ -4,8 +4,9 @@
 // x: (BATCH, INPUTS), fp32; norm: (INPUTS), W: (outputs, INPUTS), bias: (outputs) or, with BIAS 0,
 // nothing; elements; y: (BATCH, outputs), fp32; row-major, x, norm and W aligned to VECTOR_BYTES.
 // Least traffic: W read once; x and norm once a block.
-// Variants: as gemv.cuh has them. No block needs another: each finds the mean of squares itself.
-#include "kernels/gemv/gemv.cuh"
+// Variants: as gemv.cuh and gemv_tensor.cuh have them. No block needs another: each finds the mean
+// of squares itself.
+#include "kernels/gemv/gemv_tensor.cuh"
 
 typedef element_of<DTYPE> E;
 typedef E::type element;
@@ -27,7 +28,7 @@ struct sink {
 ENTRY_BOUNDS(gemv_norm, GEMV_BOUNDS)
 (float *y, const float *x, const element *norm, const element *weight, const element *bias,
  long long outputs, float eps) {
-    typedef gemv_run<gemv_point, sink> run;
+    typedef gemv_of<gemv_point, sink, (STAGING >= GEMV_TENSOR_SHARED)>::type run;
     run::run({weight, 0, (int)outputs}, {x, norm, 0}, eps, {y, bias, outputs});
 }
 

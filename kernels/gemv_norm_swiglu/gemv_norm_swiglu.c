@@ -53,6 +53,10 @@ static struct plan plan(const struct problem *p, const struct point *t,
     return gemv_plan(&form, "gemv_norm_swiglu", p, t, device);
 }
 
+static double more(const struct problem *p, const struct point *t) {
+    return gemv_more(&form, p, t);
+}
+
 static struct cost cost(const struct problem *p) {
     double bytes = (double)dtype_bytes(p->dtype),
            macs = (double)p->size[BATCH] * (double)elements(p, WEIGHT);
@@ -110,4 +114,5 @@ const struct kernel kernel_gemv_norm_swiglu = {
     .cost = cost,
     .reference = reference,
     .outer = outer,
+    .bound_more = more,
 };

@@ -3,9 +3,9 @@
 // x: (BATCH, INPUTS), fp32; norm: (INPUTS), W: (2 outputs, INPUTS), the rows of Wg, then those of
 // Wu; y: (BATCH, outputs); elements; row-major, x, norm and W aligned to VECTOR_BYTES.
 // Least traffic: W read once; x and norm once a block.
-// Variants: as gemv.cuh has them. A row of Wg and its row of Wu are one team's, so that the product
-// needs nobody else.
-#include "kernels/gemv/gemv.cuh"
+// Variants: as gemv.cuh and gemv_tensor.cuh have them. A row of Wg and its row of Wu are one
+// team's, so that the product needs nobody else.
+#include "kernels/gemv/gemv_tensor.cuh"
 
 typedef element_of<DTYPE> E;
 typedef E::type element;
@@ -28,7 +28,7 @@ struct sink {
 ENTRY_BOUNDS(gemv_norm_swiglu, GEMV_BOUNDS)
 (element *y, const float *x, const element *norm, const element *weight, long long outputs,
  float eps) {
-    typedef gemv_run<gemv_point, sink> run;
+    typedef gemv_of<gemv_point, sink, (STAGING >= GEMV_TENSOR_SHARED)>::type run;
     run::run({weight, outputs * run::WORDS_, (int)outputs}, {x, norm, 0}, eps, {y, outputs});
 }
 

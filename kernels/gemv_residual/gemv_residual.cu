@@ -3,8 +3,8 @@
 // x: (BATCH, INPUTS), W: (outputs, INPUTS), bias: (outputs) or, with BIAS 0, nothing; elements;
 // residual: (BATCH, outputs), fp32; row-major, x and W aligned to VECTOR_BYTES.
 // Least traffic: W read once; x once a block, the residual read and written.
-// Variants: as gemv.cuh has them.
-#include "kernels/gemv/gemv.cuh"
+// Variants: as gemv.cuh and gemv_tensor.cuh have them.
+#include "kernels/gemv/gemv_tensor.cuh"
 
 typedef element_of<DTYPE> E;
 typedef E::type element;
@@ -25,7 +25,7 @@ struct sink {
 
 ENTRY_BOUNDS(gemv_residual, GEMV_BOUNDS)
 (float *residual, const element *x, const element *weight, const element *bias, long long outputs) {
-    typedef gemv_run<gemv_point, sink> run;
+    typedef gemv_of<gemv_point, sink, (STAGING >= GEMV_TENSOR_SHARED)>::type run;
     run::run({weight, 0, (int)outputs}, {x, 0, 0}, 0.0f, {residual, bias, outputs});
 }
 
