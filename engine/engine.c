@@ -249,7 +249,7 @@ static enum status upload_words(struct engine *e, void *to, int64_t at, const vo
 }
 
 static enum status choose(struct engine *e, int sequence, void *row) {
-    struct step_range range = {sequence, 1, 0, false};
+    struct step_range range = {.first = sequence, .count = 1};
     program_free(e->choose[sequence]);
     e->choose[sequence] = NULL;
     TRY(program_new(e->shelf, &e->choose[sequence]));
@@ -292,7 +292,7 @@ static enum status program_for(struct engine *e, int64_t context, struct program
     if (end > e->capacity) end = e->capacity;
     *out = e->decode[bucket];
     if (*out) return STATUS_OK;
-    struct step_range range = {0, e->batch, end, false};
+    struct step_range range = {.count = e->batch, .context = end};
     struct program *program;
     TRY(program_new(e->shelf, &program));
     enum status status =
