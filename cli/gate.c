@@ -64,48 +64,52 @@ struct arguments {
     char *names[64];
 };
 
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    struct arguments *a = state->input;
-    char *end;
+/* Where an option that is kept as it is goes; NULL for the others. */
+static const char **kept(struct arguments *a, int key) {
     switch (key) {
     case KEY_AGAINST:
-        a->against = arg;
-        break;
+        return &a->against;
     case KEY_BASE:
-        a->base = arg;
-        break;
+        return &a->base;
     case KEY_EMIT:
-        a->emit = arg;
-        break;
+        return &a->emit;
     case KEY_DEVICE:
-        a->device = arg;
-        break;
+        return &a->device;
     case KEY_HISTORY:
-        a->history = arg;
-        break;
+        return &a->history;
+    case KEY_JUNIT:
+        return &a->junit;
+    case KEY_MARKDOWN:
+        return &a->markdown;
+    case KEY_CONFIGS:
+        return &a->snapshot.configs;
+    case KEY_RESULTS:
+        return &a->results;
+    default:
+        return NULL;
+    }
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct arguments *a = state->input;
+    const char **text = kept(a, key);
+    char *end;
+    if (text) {
+        *text = arg;
+        return 0;
+    }
+    switch (key) {
     case KEY_EXACT:
         a->exact = true;
         break;
     case KEY_QUICK:
         a->snapshot.quick = true;
         break;
-    case KEY_JUNIT:
-        a->junit = arg;
-        break;
-    case KEY_MARKDOWN:
-        a->markdown = arg;
-        break;
     case KEY_ANNOTATE:
         a->annotate = true;
         break;
     case KEY_UNSURE:
         a->unsure = (int)cli_number(state, arg, 0, 125);
-        break;
-    case KEY_CONFIGS:
-        a->snapshot.configs = arg;
-        break;
-    case KEY_RESULTS:
-        a->results = arg;
         break;
     case KEY_BETWEEN:
         a->between = strtod(arg, &end);
