@@ -27,8 +27,8 @@ static const struct argp_option options[] = {
     {"configs", KEY_CONFIGS, "DIR|default", 0,
      "where the tuned points are; default: the built-in ones", 0},
     {"form", KEY_FORM, "FORM", 0,
-     "of a decode step: launches (a graph of some a layer), persistent (one kernel; batch 1, fp16 "
-     "or bf16, sm_90 on), or auto: as the configuration says",
+     "of a decode step: launches (a graph of some a layer), persistent (one kernel; fp16 or "
+     "bf16, sm_90 on), or auto: as the configuration says",
      0},
     {"dtype", KEY_DTYPE, "TYPE", 0, "fp16, bf16 or fp32; without it the checkpoint's", 0},
     {"capacity", KEY_CAPACITY, "N", 0, "positions that the KV cache has room for", 0},

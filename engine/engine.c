@@ -1,10 +1,10 @@
 /* engine.c - what an engine owns, and the order in which things are enqueued. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine_internal.h"
-#include "kernels/registry.h"
 #include "kernels/rope/rope.h"
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -134,6 +134,14 @@ static enum status take_options(struct engine *e, const struct engine_options *o
     return STATUS_OK;
 }
 
+/* Without it a prompt goes through position by position: slow, and said. */
+static enum status open_matmul(struct engine *e) {
+    enum status status = matmul_open(e->device, &e->matmul);
+    if (status != STATUS_MISSING) return status;
+    fprintf(stderr, "fastinfer: prompts will take long: %s\n", fail_message());
+    return STATUS_OK;
+}
+
 static enum status open_all(struct engine *e, const struct engine_options *o) {
     TRY(take_options(e, o));
     struct weights_source source = {.model = e->model,
@@ -145,7 +153,7 @@ static enum status open_all(struct engine *e, const struct engine_options *o) {
     if (!e->staging) return fail(STATUS_SYSTEM, "out of memory");
     TRY(shelf_open(e->device, &e->shelf));
     TRY(weights_load(e->device, &source, &e->weights));
-    TRY(matmul_open(e->device, &e->matmul));
+    TRY(open_matmul(e));
     TRY(make_step(e));
     TRY(make_prefill(e));
     TRY(make_ones(e));
@@ -201,13 +209,14 @@ struct engine_facts engine_facts(const struct engine *e) {
                                  .configs = shelf_origin(e->shelf),
                                  .config_path = shelf_path(e->shelf),
                                  .persistent = e->persistent,
-                                 .matmul = matmul_name(e->matmul)};
+                                 .matmul = e->matmul ? matmul_name(e->matmul) : "none"};
 }
 
 enum status engine_choose(struct engine *e, const struct engine_choice *choice) {
     TRY(shelf_select(e->shelf, choice->configs, choice->only, choice->refused_too));
     TRY(e->device->ops->synchronize(e->device)); /* programs may be running */
     drop_programs(e);
+    e->form = choice->form;
     return persistent_decide(e, choice->form, &e->persistent);
 }
 
@@ -240,7 +249,7 @@ static enum status upload_words(struct engine *e, void *to, int64_t at, const vo
 }
 
 static enum status choose(struct engine *e, int sequence, void *row) {
-    struct step_range range = {sequence, 1, 0, false};
+    struct step_range range = {.first = sequence, .count = 1};
     program_free(e->choose[sequence]);
     e->choose[sequence] = NULL;
     TRY(program_new(e->shelf, &e->choose[sequence]));
@@ -250,15 +259,14 @@ static enum status choose(struct engine *e, int sequence, void *row) {
 
 enum status engine_prompt(struct engine *e, int sequence, const int32_t *ids, int64_t count) {
     void *last = NULL;
-    const struct kernel *kernel;
     TRY(check_sequence(e, sequence));
     TRY(check_prompt(e, ids, count));
     int32_t position = (int32_t)count - 1; /* the choice adds one */
     TRY(upload_words(e, e->history, sequence * e->capacity, ids, count));
-    if (registry_find("attention_prefill", &kernel))
-        TRY(prefill_by_steps(e, sequence, ids, count, &last));
-    else
+    if (e->matmul)
         TRY(prefill_run(e, sequence, count, &last));
+    else
+        TRY(prefill_by_steps(e, sequence, ids, count, &last));
     TRY(upload_words(e, e->position, sequence, &position, 1));
     TRY(choose(e, sequence, last));
     e->filled[sequence] = count;
@@ -284,13 +292,20 @@ static enum status program_for(struct engine *e, int64_t context, struct program
     if (end > e->capacity) end = e->capacity;
     *out = e->decode[bucket];
     if (*out) return STATUS_OK;
-    struct step_range range = {0, e->batch, end, false};
+    struct step_range range = {.count = e->batch, .context = end};
     struct program *program;
     TRY(program_new(e->shelf, &program));
     enum status status =
         e->persistent ? persistent_build(e, program) : step_build(e, &range, program);
     if (!status && e->persistent) status = step_sample(e, &range, program);
     if (!status) status = program_record(program);
+    if (status && e->persistent && e->form == FORM_AUTO) {
+        fprintf(stderr, "fastinfer: a step in one kernel cannot be had, launches are used: %s\n",
+                fail_message());
+        program_free(program);
+        e->persistent = false;
+        return program_for(e, context, out);
+    }
     if (status)
         program_free(program);
     else

@@ -20,9 +20,10 @@ enum step_form { FORM_AUTO, FORM_LAUNCHES, FORM_PERSISTENT };
 /* How an engine decodes. */
 struct engine_choice {
     const char *configs, *only; /* where points come from: as shelf_select() */
-    /* A graph of some launches a layer, or one kernel for the whole step (batch 1, fp16 or bf16,
-     * sm_90 on). FORM_AUTO: as the configuration's entry for decode_step says; where it has none,
-     * the one kernel on a GPU that can. */
+    /* A graph of some launches a layer, or one kernel for the whole step (fp16 or bf16, sm_90
+     * on, batches whose activations a block's shared memory holds). FORM_AUTO: as the
+     * configuration's entry for decode_step says; where it has none, the one kernel on a GPU that
+     * can. */
     enum step_form form;
     bool refused_too; /* points that a comparison refused count, too: for comparing them again */
 };

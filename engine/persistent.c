@@ -9,22 +9,20 @@ static const struct policy policy = {RESIDENCY_WEIGHTS_COLD, LAUNCH_GRAPH};
 
 static enum status problem_of_step(const struct engine *e, struct problem *out) {
     const struct model_config *c = &e->model->config;
-    return problem_of("decode_step", e->dtype, out,
-                      "hidden=%lld,intermediate=%lld,heads=%lld,kv_heads=%lld,head_dim=%lld,"
-                      "qk_norm=%d,qkv_bias=%d,o_bias=%d,vocab=%lld,layers=%lld,capacity=%lld,"
-                      "eps=%.17g",
-                      (long long)c->hidden, (long long)c->intermediate, (long long)c->heads,
-                      (long long)c->kv_heads, (long long)c->head_dim, c->qk_norm, c->qkv_bias,
-                      c->o_bias, (long long)c->vocab, (long long)c->layers, (long long)e->capacity,
-                      c->rms_eps);
+    return problem_of(
+        "decode_step", e->dtype, out,
+        "batch=%d,hidden=%lld,intermediate=%lld,heads=%lld,kv_heads=%lld,head_dim=%lld,"
+        "qk_norm=%d,qkv_bias=%d,o_bias=%d,vocab=%lld,layers=%lld,capacity=%lld,"
+        "eps=%.17g",
+        e->batch, (long long)c->hidden, (long long)c->intermediate, (long long)c->heads,
+        (long long)c->kv_heads, (long long)c->head_dim, c->qk_norm, c->qkv_bias, c->o_bias,
+        (long long)c->vocab, (long long)c->layers, (long long)e->capacity, c->rms_eps);
 }
 
 /* Can it be had at all? Else the thread's sentence says why. */
 static enum status possible(const struct engine *e, struct problem *problem) {
     const struct kernel *kernel;
     struct point point;
-    if (e->batch != 1)
-        return fail(STATUS_ARGUMENT, "the persistent step is for a batch of 1, not %d", e->batch);
     TRY(problem_of_step(e, problem));
     TRY(registry_find("decode_step", &kernel));
     if (!(kernel->dtypes >> e->dtype & 1))

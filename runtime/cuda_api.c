@@ -102,6 +102,41 @@ static void consider(struct nvrtc_search *search, const char *path) {
     }
 }
 
+bool cuda_libraries(const char *file, bool (*visit)(void *, const char *), void *context) {
+    static const char *const folders[] = {
+        "/usr/local/cuda*/lib64",
+        "/usr/local/cuda*/targets/*/lib",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/cuda*/lib64",
+        ".venv/lib/python3*/site-packages/nvidia/*/lib",
+        "/usr/local/lib/python3*/*-packages/nvidia/*/lib",
+        "/usr/lib/python3*/*-packages/nvidia/*/lib",
+        "/opt/*/lib/python3*/site-packages/nvidia/*/lib",
+    };
+    enum { FOLDERS = sizeof folders / sizeof *folders };
+    const char *home = getenv("HOME"), *venv = getenv("VIRTUAL_ENV");
+    char pattern[800];
+    bool enough = false;
+    for (int i = 0; i < FOLDERS + 2 && !enough; i++) {
+        if (i < FOLDERS)
+            snprintf(pattern, sizeof pattern, "%s/%s", folders[i], file);
+        else
+            snprintf(pattern, sizeof pattern, "%s%s/lib/python3*/site-packages/nvidia/*/lib/%s",
+                     i == FOLDERS ? home ? home : ""
+                     : venv       ? venv
+                                  : "",
+                     i == FOLDERS ? "/.local" : "", file);
+        glob_t found;
+        if (!glob(pattern, 0, NULL, &found))
+            for (size_t k = 0; k < found.gl_pathc && !enough; k++)
+                enough = visit(context, found.gl_pathv[k]);
+        globfree(&found);
+    }
+    return enough;
+}
+
+static bool consider_each(void *search, const char *path) { return consider(search, path), false; }
+
 static void search_nvrtc(struct nvrtc_search *search) {
     const char *named = getenv("FASTINFER_NVRTC");
     if (named && *named) {
@@ -111,34 +146,7 @@ static void search_nvrtc(struct nvrtc_search *search) {
     static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2",
                                         "libnvrtc.so"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) consider(search, names[i]);
-    static const char *const patterns[] = {
-        "/usr/local/cuda*/lib64/libnvrtc.so.[0-9]*",
-        "/usr/local/cuda*/targets/*/lib/libnvrtc.so.[0-9]*",
-        "/usr/lib/x86_64-linux-gnu/libnvrtc.so.[0-9]*",
-        "/usr/lib/cuda*/lib64/libnvrtc.so.[0-9]*",
-        ".venv/lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so.[0-9]*",
-        "/usr/local/lib/python3*/*-packages/nvidia/*/lib/libnvrtc.so.[0-9]*",
-        "/usr/lib/python3*/*-packages/nvidia/*/lib/libnvrtc.so.[0-9]*",
-    };
-    char own[600];
-    const char *home = getenv("HOME"), *venv = getenv("VIRTUAL_ENV");
-    for (size_t i = 0; i < sizeof patterns / sizeof *patterns + 2; i++) {
-        const char *pattern = own;
-        if (i < sizeof patterns / sizeof *patterns)
-            pattern = patterns[i];
-        else if (i == sizeof patterns / sizeof *patterns)
-            snprintf(own, sizeof own,
-                     "%s/.local/lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so.[0-9]*",
-                     home ? home : "");
-        else
-            snprintf(own, sizeof own,
-                     "%s/lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so.[0-9]*",
-                     venv ? venv : "");
-        glob_t found;
-        if (!glob(pattern, 0, NULL, &found))
-            for (size_t k = 0; k < found.gl_pathc; k++) consider(search, found.gl_pathv[k]);
-        globfree(&found);
-    }
+    cuda_libraries("libnvrtc.so.[0-9]*", consider_each, search);
 }
 
 const struct nvrtc_api *nvrtc_api(void) {

@@ -7,6 +7,7 @@
 #ifndef FASTINFER_CUDA_API_H
 #define FASTINFER_CUDA_API_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -140,6 +141,10 @@ struct nvrtc_api {
 /* The newest NVRTC found that suits the driver (any, without a driver); NULL with the reason and
  * the package to install in fail_message(). $FASTINFER_NVRTC names one to use instead. */
 const struct nvrtc_api *nvrtc_api(void);
+/* Calls visit with each file of that name (a glob pattern) where toolkits, distributions and
+ * PyPI's wheels put CUDA's libraries, until it returns true: true, then. */
+bool cuda_libraries(const char *file, bool (*visit)(void *context, const char *path),
+                    void *context);
 
 typedef struct nvmlDevice_st *nvmlDevice_t;
 struct nvml_process {

@@ -85,7 +85,8 @@ static bool resolve_all(void *library, struct lt_api *api) {
     return whole;
 }
 
-static bool try_library(const char *path, struct cuda_matmul *s) {
+static bool try_library(void *context, const char *path) {
+    struct cuda_matmul *s = context;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* stays open */
     if (!library) return false;
     if (!resolve_all(library, &s->api)) return false;
@@ -95,24 +96,17 @@ static bool try_library(const char *path, struct cuda_matmul *s) {
     return true;
 }
 
-/* By its name, of the NVRTC's major version first; then beside NVRTC, where PyPI's wheels put it.
- */
+/* By its name, of the driver's major version first; then wherever CUDA's libraries are put. */
 static bool find_library(struct cuda_matmul *s) {
-    static const char *const beside[] = {"", "../../cublas/lib/"};
     const char *named = getenv("FASTINFER_CUBLASLT");
-    if (named && *named) return try_library(named, s);
-    const struct nvrtc_api *nvrtc = nvrtc_api();
-    int major = nvrtc ? nvrtc->major : 13;
-    char name[64], path[1200];
-    for (int version = major; version >= 11; version--) {
-        snprintf(name, sizeof name, "libcublasLt.so.%d", version);
-        if (try_library(name, s)) return true;
-        const char *slash = nvrtc ? strrchr(nvrtc->path, '/') : NULL;
-        for (size_t i = 0; slash && i < sizeof beside / sizeof *beside; i++) {
-            snprintf(path, sizeof path, "%.*s%s%s", (int)(slash + 1 - nvrtc->path), nvrtc->path,
-                     beside[i], name);
-            if (try_library(path, s)) return true;
-        }
+    const struct cuda_api *cuda = cuda_api();
+    int driver = 13000;
+    char name[64];
+    if (named && *named) return try_library(s, named);
+    if (cuda) cuda->cuDriverGetVersion(&driver);
+    for (int major = driver / 1000; major >= 11; major--) {
+        snprintf(name, sizeof name, "libcublasLt.so.%d", major);
+        if (try_library(s, name) || cuda_libraries(name, try_library, s)) return true;
     }
     return false;
 }

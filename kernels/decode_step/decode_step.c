@@ -8,6 +8,7 @@
 #include "runtime/random.h"
 
 enum {
+    BATCH,
     HIDDEN,
     INTERMEDIATE,
     HEADS,
@@ -36,6 +37,7 @@ enum {
 enum { WARPS, STAGES, COLUMNS, LOAD_HINT };
 
 static const struct size sizes[] = {
+    [BATCH] = {"batch", "sequences", true, 1, 1, 16},
     [HIDDEN] = {"hidden", "model width", true, 3072, 8, 65536},
     [INTERMEDIATE] = {"intermediate", "of the MLP", true, 8192, 8, 1 << 20},
     [HEADS] = {"heads", "query heads", true, 24, 1, 1024},
@@ -50,7 +52,7 @@ static const struct size sizes[] = {
 };
 static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5}};
 
-static const int warps[] = {4, 8, 12, 16};
+static const int warps[] = {4, 6, 8, 10, 12};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
 static const int columns[] = {64, 512, 768, 1024, 1280, 1536, 1792, 2048};
 static const int load_hint[] = {0, 1};
@@ -63,9 +65,9 @@ static const struct tunable tunables[] = {
 };
 
 static const struct argument arguments[] = {
-    [LOGITS] = {"logits", "(vocab)", ROLE_OUT, DTYPE_F32, FILL_NORMAL, false},
-    [TOKEN] = {"token", "(1)", ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
-    [POSITION] = {"position", "(1)", ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
+    [LOGITS] = {"logits", "(batch, vocab)", ROLE_OUT, DTYPE_F32, FILL_NORMAL, false},
+    [TOKEN] = {"token", "(batch)", ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
+    [POSITION] = {"position", "(batch)", ROLE_IN, DTYPE_I32, FILL_KERNEL, false},
     [FACTS] =
         {"facts",
          "(layers, 3): 1 where q and k are turned; the window, 0: none; the longest delay at a "
@@ -77,15 +79,16 @@ static const struct argument arguments[] = {
     [FINAL_NORM] = {"final_norm", "(hidden)", ROLE_IN, DTYPE_COUNT, FILL_WEIGHT, true},
     [HEAD] = {"head", "(vocab, hidden)", ROLE_IN, DTYPE_COUNT, FILL_MATRIX, true},
     [INV_FREQ] = {"inv_freq", "(head_dim / 2)", ROLE_IN, DTYPE_F32, FILL_KERNEL, true},
-    [CACHE_K] = {"cache_k", "(layers, kv_heads, capacity, head_dim)", ROLE_INOUT, DTYPE_COUNT,
-                 FILL_NORMAL, false},
-    [CACHE_V] = {"cache_v", "(layers, kv_heads, capacity, head_dim)", ROLE_INOUT, DTYPE_COUNT,
-                 FILL_NORMAL, false},
+    [CACHE_K] = {"cache_k", "(layers, batch, kv_heads, capacity, head_dim)", ROLE_INOUT,
+                 DTYPE_COUNT, FILL_NORMAL, false},
+    [CACHE_V] = {"cache_v", "(layers, batch, kv_heads, capacity, head_dim)", ROLE_INOUT,
+                 DTYPE_COUNT, FILL_NORMAL, false},
 };
 
 static const struct problem problems[] = {
-    {{3072, 8192, 24, 8, 128, 0, 0, 0, 2048, 2, 48}, {1e-5}, DTYPE_F16},
-    {{2048, 11008, 16, 4, 128, 0, 0, 0, 2048, 2, 96}, {1e-6}, DTYPE_F16},
+    {{1, 3072, 8192, 24, 8, 128, 0, 0, 0, 2048, 2, 48}, {1e-5}, DTYPE_F16},
+    {{1, 2048, 11008, 16, 4, 128, 0, 0, 0, 2048, 2, 96}, {1e-6}, DTYPE_F16},
+    {{8, 3072, 8192, 24, 8, 128, 0, 0, 0, 2048, 2, 48}, {1e-5}, DTYPE_F16},
 };
 
 static int64_t padded(int64_t elements) { return (elements + 127) / 128 * 128; }
@@ -114,10 +117,10 @@ static int64_t elements(const struct problem *p, int index) {
     const int64_t *n = p->size;
     switch (index) {
     case LOGITS:
-        return n[VOCAB];
+        return n[BATCH] * n[VOCAB];
     case TOKEN:
     case POSITION:
-        return 1;
+        return n[BATCH];
     case FACTS:
         return 3 * n[LAYERS];
     case EMBEDDING:
@@ -130,7 +133,7 @@ static int64_t elements(const struct problem *p, int index) {
     case INV_FREQ:
         return n[HEAD_DIM] / 2;
     default:
-        return n[LAYERS] * n[KV_HEADS] * n[CAPACITY] * n[HEAD_DIM];
+        return n[LAYERS] * n[BATCH] * n[KV_HEADS] * n[CAPACITY] * n[HEAD_DIM];
     }
 }
 
@@ -141,7 +144,9 @@ static int64_t shared_bytes(const struct problem *p, const struct point *t) {
     const int64_t *n = p->size, warp_count = t->value[WARPS], group = n[HEADS] / n[KV_HEADS];
     int64_t tile = 8 * (t->value[COLUMNS] * 2 + 64);
     int64_t widest = most(most(n[HIDDEN], n[HEADS] * n[HEAD_DIM]), n[INTERMEDIATE]);
-    int64_t matrix = (widest * 2 + 15) / 16 * 16 + 16 * warp_count * 8 * 4;
+    int64_t batch = n[BATCH], held = batch == 1 ? 16 : batch == 2 ? 8 : batch <= 4 ? 4 : 2;
+    int64_t matrix = (batch * (widest + (batch > 1 ? 56 : 0)) * 2 + 15) / 16 * 16 +
+                     held * warp_count * batch * 8 * 4;
     int64_t attention = (group + 2) * n[HEAD_DIM] * 4 + warp_count * group * (n[HEAD_DIM] + 2) * 4;
     return t->value[STAGES] * tile + most(matrix, attention);
 }
@@ -160,7 +165,10 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
         return refuse(why, "over 8 query heads a key head: no registers for them");
     if (t->value[COLUMNS] == 64 && device->kind == DEVICE_CUDA)
         return refuse(why, "tiles of 64 columns are for tests");
-    int64_t shared = shared_bytes(p, t) + 256;
+    int64_t ring = t->value[STAGES] * 8 * (t->value[COLUMNS] * 2 + 64);
+    if (device->kind == DEVICE_CUDA && (ring < 32 << 10 || t->value[STAGES] < 4))
+        return refuse(why, "the ring is too small to keep the memory busy");
+    int64_t shared = shared_bytes(p, t) + 2048; /* barriers, sums of squares */
     if (shared > device->shared_per_block)
         return refuse(why, "more shared memory than a block may have");
     return true;
@@ -172,9 +180,11 @@ static struct plan plan(const struct problem *p, const struct point *t,
                         const struct device_info *device) {
     const int64_t *n = p->size, q = n[HEADS] * n[HEAD_DIM];
     int64_t grid = grid_of(device), kv = n[KV_HEADS] * n[HEAD_DIM];
-    int64_t runs = n[KV_HEADS] * grid * (n[HEADS] / n[KV_HEADS]) * (n[HEAD_DIM] + 2);
-    int64_t words = n[HIDDEN] + q + 2 * kv + (runs + 3) / 4 * 4 + (q + n[INTERMEDIATE]) / 2 +
-                    n[LAYERS] * (5 + n[KV_HEADS]) + 1;
+    int64_t splits = most(grid / (n[KV_HEADS] * n[BATCH]), 1);
+    int64_t runs = n[BATCH] * n[HEADS] * splits * (n[HEAD_DIM] + 2);
+    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv) + (runs + 3) / 4 * 4 +
+                    n[BATCH] * (q + n[INTERMEDIATE]) / 2 +
+                    n[LAYERS] * (5 + n[BATCH] * n[KV_HEADS]) + 1;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = "decode_step",
                                     .grid = {(unsigned)grid, 1, 1},
@@ -191,11 +201,13 @@ static struct cost cost(const struct problem *p) {
     double kv = (double)(n[KV_HEADS] * n[HEAD_DIM]), q = (double)(n[HEADS] * n[HEAD_DIM]);
     double matrices = layers * (double)n[HIDDEN] * (2 * q + 2 * kv + 3 * (double)n[INTERMEDIATE]) +
                       (double)(n[VOCAB] * n[HIDDEN]);
-    double norms = (double)n[HIDDEN] * (2 * layers + 2);         /* and the embedding's row */
-    double cached = layers * 2 * kv * (double)(n[CAPACITY] - 1); /* as in use: the last position */
+    double batch = (double)n[BATCH];
+    double norms = (double)n[HIDDEN] * (2 * layers + 1 + batch); /* and the embedding's rows */
+    double cached =
+        batch * layers * 2 * kv * (double)(n[CAPACITY] - 1); /* as in use: the last position */
     return (struct cost){.read_bytes = bytes * (matrices + norms + cached),
-                         .write_bytes = bytes * layers * 2 * kv + 4 * (double)n[VOCAB],
-                         .flops = 2 * matrices + 4 * cached};
+                         .write_bytes = batch * (bytes * layers * 2 * kv + 4 * (double)n[VOCAB]),
+                         .flops = 2 * batch * matrices + 4 * cached};
 }
 
 /* --- the reference: a forward pass of one position in fp64 ------------------------------------ */
@@ -205,7 +217,7 @@ struct forward {
     const void *const *before;
     double *const *want, *const *magnitude;
     double *x, *a, *b, *c; /* each long enough for any activation */
-    int64_t position;
+    int64_t sequence, position;
 };
 
 static double weight(const struct forward *f, int64_t at) {
@@ -291,7 +303,7 @@ static void attention(const struct forward *f, int64_t layer, int64_t base, stru
     for (int64_t h = 0; h < n[HEADS]; h++)
         head_in_place(f, f->b + h * d, base + l.q_norm, facts[0]);
     for (int64_t h = 0; h < n[KV_HEADS]; h++) {
-        int64_t cache = (layer * n[KV_HEADS] + h) * n[CAPACITY] * d;
+        int64_t cache = ((layer * n[BATCH] + f->sequence) * n[KV_HEADS] + h) * n[CAPACITY] * d;
         double *k = f->b + q + h * d, *v = f->b + q + kv + h * d;
         head_in_place(f, k, base + l.k_norm, facts[0]);
         keep(f, CACHE_K, cache + f->position * d, k);
@@ -324,41 +336,60 @@ static void layer_forward(const struct forward *f, int64_t layer) {
         f->x[i] += dot(f, WEIGHTS, base + l.down + i * inner, f->c, inner);
 }
 
-static int64_t outer(const struct problem *p) { return (void)p, 1; }
+static int64_t outer(const struct problem *p) { return p->size[BATCH]; }
+
+/* What no sequence writes is not to be touched: a cache's other positions. */
+static void keep_off(const struct problem *p, double *const *want, double *const *magnitude,
+                     int64_t sequence) {
+    const int64_t *n = p->size, part = n[KV_HEADS] * n[CAPACITY] * n[HEAD_DIM];
+    for (int argument = CACHE_K; argument <= CACHE_V; argument++)
+        for (int64_t layer = 0; layer < n[LAYERS]; layer++)
+            for (int64_t i = 0; i < part; i++) {
+                int64_t at = (layer * n[BATCH] + sequence) * part + i;
+                want[argument][at] = NAN, magnitude[argument][at] = 0;
+            }
+}
+
+static void one_sequence(struct forward *f) {
+    const struct problem *p = f->p;
+    const int64_t *n = p->size;
+    keep_off(p, f->want, f->magnitude, f->sequence);
+    int64_t token = ((const int32_t *)f->before[TOKEN])[f->sequence];
+    for (int64_t i = 0; i < n[HIDDEN]; i++)
+        f->x[i] = dtype_load(p->dtype, f->before[EMBEDDING], token * n[HIDDEN] + i);
+    for (int64_t layer = 0; layer < n[LAYERS]; layer++) layer_forward(f, layer);
+    norm(f, f->x, FINAL_NORM, 0, f->a);
+    for (int64_t row = 0; row < n[VOCAB]; row++) {
+        double sum = 0, size = 0;
+        for (int64_t i = 0; i < n[HIDDEN]; i++) {
+            double term = f->a[i] * dtype_load(p->dtype, f->before[HEAD], row * n[HIDDEN] + i);
+            sum += term, size += fabs(term);
+        }
+        int64_t at = f->sequence * n[VOCAB] + row;
+        f->want[LOGITS][at] = sum, f->magnitude[LOGITS][at] = size;
+    }
+}
 
 static void reference(const struct problem *p, const void *const *before, double *const *want,
                       double *const *magnitude, int64_t first, int64_t last) {
     const int64_t *n = p->size;
-    if (first >= last) return;
     int64_t wide =
         most(most(n[HIDDEN], n[INTERMEDIATE]), (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]);
-    double *room = calloc((size_t)(4 * wide), sizeof *room);
-    struct forward f = {.p = p,
-                        .before = before,
-                        .want = want,
-                        .magnitude = magnitude,
-                        .x = room,
-                        .a = room + wide,
-                        .b = room + 2 * wide,
-                        .c = room + 3 * wide,
-                        .position = *(const int32_t *)before[POSITION]};
-    for (int argument = CACHE_K; argument <= CACHE_V; argument++)
-        for (int64_t i = 0; i < elements(p, argument); i++)
-            want[argument][i] = NAN, magnitude[argument][i] = 0;
-    int64_t token = *(const int32_t *)before[TOKEN];
-    for (int64_t i = 0; i < n[HIDDEN]; i++)
-        f.x[i] = dtype_load(p->dtype, before[EMBEDDING], token * n[HIDDEN] + i);
-    for (int64_t layer = 0; layer < n[LAYERS]; layer++) layer_forward(&f, layer);
-    norm(&f, f.x, FINAL_NORM, 0, f.a);
-    for (int64_t row = 0; row < n[VOCAB]; row++) {
-        double sum = 0, size = 0;
-        for (int64_t i = 0; i < n[HIDDEN]; i++) {
-            double term = f.a[i] * dtype_load(p->dtype, before[HEAD], row * n[HIDDEN] + i);
-            sum += term, size += fabs(term);
-        }
-        want[LOGITS][row] = sum, magnitude[LOGITS][row] = size;
+    for (int64_t b = first; b < last; b++) {
+        double *room = calloc((size_t)(4 * wide), sizeof *room);
+        struct forward f = {.p = p,
+                            .before = before,
+                            .want = want,
+                            .magnitude = magnitude,
+                            .x = room,
+                            .a = room + wide,
+                            .b = room + 2 * wide,
+                            .c = room + 3 * wide,
+                            .sequence = b,
+                            .position = ((const int32_t *)before[POSITION])[b]};
+        one_sequence(&f);
+        free(room);
     }
-    free(room);
 }
 
 /* --- inputs ----------------------------------------------------------------------------------- */
@@ -399,10 +430,11 @@ static void input(const struct problem *p, int index, uint64_t seed, void *host)
     int32_t *words = host;
     if (index == WEIGHTS) fill_weights(p, seed, host);
     if (index == INV_FREQ) rope_inv_freq(theta, n[HEAD_DIM], host);
-    if (index == TOKEN) *words = (int32_t)(random_next(&state) % (uint64_t)n[VOCAB]);
-    if (index == POSITION) /* in use: the cache is full; else anywhere */
-        *words = (int32_t)(seed % 2 ? random_next(&state) % (uint64_t)n[CAPACITY]
-                                    : (uint64_t)n[CAPACITY] - 1);
+    for (int64_t i = 0; index == TOKEN && i < n[BATCH]; i++)
+        words[i] = (int32_t)(random_next(&state) % (uint64_t)n[VOCAB]);
+    for (int64_t i = 0; index == POSITION && i < n[BATCH]; i++) /* in use: full; else anywhere */
+        words[i] = (int32_t)(seed % 2 ? random_next(&state) % (uint64_t)n[CAPACITY]
+                                      : (uint64_t)n[CAPACITY] - 1);
     for (int64_t i = 0; index == FACTS && i < n[LAYERS]; i++) {
         uint64_t r = random_next(&state);
         bool odd = seed % 2; /* else as in use */
@@ -414,7 +446,7 @@ static void input(const struct problem *p, int index, uint64_t seed, void *host)
 
 const struct kernel kernel_decode_step = {
     .name = "decode_step",
-    .summary = "one token through a whole model, from its embedding to the logits",
+    .summary = "a token of each sequence through a whole model, from its embedding to the logits",
     .source = "kernels/decode_step/decode_step.cu",
     .sizes = sizes,
     .size_count = COUNT(sizes),

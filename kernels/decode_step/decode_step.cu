@@ -1,4 +1,5 @@
-// decode_step - one token through a whole model in one launch: from its embedding to the logits.
+// decode_step - a token of each of BATCH sequences through a whole model in one launch: from their
+// embeddings to the logits.
 //
 // A block a multiprocessor, all resident. One warp of each block only copies: it walks through all
 // weights that the block will need, layer after layer, and keeps a ring of STAGES tiles in shared
@@ -14,12 +15,13 @@
 //
 // then the head, logits = rmsnorm(residual) W_head^T. A unit of work is 8 rows of a matrix (4 of
 // gate and the same 4 of up), which comes in tiles of 8 rows by COLUMNS. A warp multiplies its
-// columns of a tile on tensor cores: 8 rows x 16 columns, with the activation, rounded to the
-// element, as the other operand; sums are fp32. Units rotate over the blocks, so that none is last
-// in every phase.
+// columns of a tile on tensor cores: 8 rows x 16 columns, with the activations of up to 16
+// sequences, rounded to the element, as the other operand; sums are fp32. Units rotate over the
+// blocks, so that none is last in every phase.
 //
-// Attention reads keys and values through the same ring: a block has a run of positions of one key
-// head and all query heads that belong to it; the last block to finish a head merges its runs.
+// Attention reads keys and values through the same ring: a block has a run of positions of one
+// sequence's key head and all query heads that belong to it; the last block to finish a head merges
+// its runs.
 //
 // Least traffic: all weights and the cache's filled positions once.
 #include "kernels/rope/rope.cuh"
@@ -58,18 +60,29 @@ enum {
     SLOTS = 32 / LANES,                      // positions that a warp has at once
     POSITIONS = TILE_BYTES / (4 * HEAD_DIM), // of a tile: their keys, then their values
     PAIRS = HEAD_DIM / 64,                   // of a head that a lane turns
-    HELD = 16,                               // units whose sums wait in shared memory
-    PHASES = 5,                              // of a layer
+    // Units whose sums wait in shared memory.
+    HELD = BATCH == 1   ? 16
+           : BATCH == 2 ? 8
+           : BATCH <= 4 ? 4
+                        : 2,
+    PHASES = 5, // of a layer
     WIDE = HIDDEN > Q ? HIDDEN : Q,
     WIDEST = WIDE > INTERMEDIATE ? WIDE : INTERMEDIATE, // elements of the longest activation
-    X_BYTES = (WIDEST * 2 + 15) / 16 * 16,
-    PART_BYTES = HELD * WARPS * ROWS * 4,
+    X_BYTES = (BATCH * (WIDEST + (BATCH > 1 ? 56 : 0)) * 2 + 15) / 16 * 16,
+    PART_BYTES = HELD * WARPS * BATCH * ROWS * 4,
+    EACH = (HIDDEN + CONSUMERS - 1) / CONSUMERS, // elements of a row that a thread norms
+    ROOM = WARPS <= 8 ? 48 : 24,
+    FITTING = EACH < ROOM ? ROOM / EACH : 1,    // rows of them in registers
+    NORMED = BATCH < FITTING ? BATCH : FITTING, // at once
     RUN = HEAD_DIM + 2, // floats of a head's run: its sums, their greatest score, their weight
     MATRIX_BYTES = X_BYTES + PART_BYTES,
     ATTENTION_BYTES = (GROUP + 2) * HEAD_DIM * 4 + WARPS * GROUP * RUN * 4,
     WORK_BYTES = MATRIX_BYTES > ATTENTION_BYTES ? MATRIX_BYTES : ATTENTION_BYTES,
 };
 
+// Elements from a sequence's activations to the next one's: 16 bytes 4 apart modulo 8, so that
+// lanes of different sequences read different banks.
+#define DECODE_STEP_STRIDE(k) (BATCH == 1 ? (k) : (k) + (12 - (k) / 8 % 8) % 8 * 8)
 #define LEAST __int_as_float((int)0xff800000) // minus infinity
 
 struct ring {
@@ -85,13 +98,14 @@ DEVICE void next(ring &r) {
 struct step {
     const element *embedding, *layers, *final_norm, *head;
     const float *inv_freq;
-    const int *facts; // (layers, 3): turns, window, delay
+    const int *facts;             // (layers, 3): turns, window, delay
+    const int *token, *positions; // (BATCH)
     element *cache_k, *cache_v, *attention, *product;
     float *logits, *residual, *qkv, *runs;
     unsigned *count, *merged, *done;
     long long vocab, layer_count, capacity;
     float eps;
-    int position;
+    int position;    // of the first sequence
     unsigned offset; // units of all phases so far, modulo the grid
 };
 
@@ -104,19 +118,43 @@ DEVICE void pass(step &s, long long units) {
 
 // Which positions of a key head a unit of attention has: tiles [first, last) of those before ours.
 struct run_of {
-    int head, split, splits, low, old, first, last;
+    int sequence, position, head, split, splits, low, old, first, last;
 };
-DEVICE run_of attention_run(const step &s, int window, int unit) {
+// Blocks that share a key head at most.
+DEVICE int most_splits() {
+    const int most = (int)gridDim.x / (KV_HEADS * BATCH);
+    return most > 1 ? most : 1;
+}
+DEVICE run_of attention_of(const step &s, int window, int sequence) {
     run_of r;
-    r.low = window && s.position >= window ? s.position - window + 1 : 0;
-    r.old = s.position - r.low;
-    int tiles = (r.old + POSITIONS - 1) / POSITIONS, most = (int)gridDim.x / KV_HEADS;
-    r.splits = min(tiles, most);
+    r.sequence = sequence;
+    r.position = BATCH == 1 ? s.position : s.positions[sequence];
+    r.low = window && r.position >= window ? r.position - window + 1 : 0;
+    r.old = r.position - r.low;
+    r.splits = min((r.old + POSITIONS - 1) / POSITIONS, most_splits());
     if (r.splits < 1) r.splits = 1;
+    return r;
+}
+DEVICE int attention_units(const step &s, int window) {
+    int units = 0;
+    for (int b = 0; b < BATCH; b++) units += KV_HEADS * attention_of(s, window, b).splits;
+    return units;
+}
+DEVICE run_of attention_run(const step &s, int window, int unit) {
+    run_of r = attention_of(s, window, 0);
+    for (int b = 1; b < BATCH && unit >= KV_HEADS * r.splits; b++) {
+        unit -= KV_HEADS * r.splits;
+        r = attention_of(s, window, b);
+    }
+    int tiles = (r.old + POSITIONS - 1) / POSITIONS;
     r.head = unit / r.splits, r.split = unit % r.splits;
     r.first = (int)((long long)tiles * r.split / r.splits);
     r.last = (int)((long long)tiles * (r.split + 1) / r.splits);
     return r;
+}
+// A key head of a sequence, among all of a layer.
+DEVICE long long head_of(const run_of &a, long long layer) {
+    return (layer * BATCH + a.sequence) * KV_HEADS + a.head;
 }
 
 // --- copying -------------------------------------------------------------------------------------
@@ -152,10 +190,10 @@ DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
 
 DEVICE void copy_cache(const step &s, ring &r, long long layer) {
     int lane = threadIdx.x % 32, window = s.facts[3 * layer + 1];
-    int units = KV_HEADS * attention_run(s, window, 0).splits;
+    int units = attention_units(s, window);
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
         run_of a = attention_run(s, window, u);
-        long long row = ((layer * KV_HEADS + a.head) * s.capacity + a.low) * HEAD_DIM;
+        long long row = (head_of(a, layer) * s.capacity + a.low) * HEAD_DIM;
         for (int tile = a.first; tile < a.last; tile++) {
             unsigned bytes = (unsigned)min(POSITIONS, a.old - tile * POSITIONS) * HEAD_DIM * 2;
             long long at = row + (long long)tile * POSITIONS * HEAD_DIM;
@@ -212,69 +250,88 @@ DEVICE void signal(const step &s, long long layer, int phase) {
     if (threadIdx.x == 0) ptx_add_release(s.count + layer * PHASES + phase, 1);
 }
 
-// x: (HIDDEN) elements in shared memory = rmsnorm(residual) * norm.
+// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence.
 DEVICE void stage_normed(const step &s, bool first_layer, const element *norm, element *x,
                          float *sums) {
-    const int EACH = (HIDDEN + CONSUMERS - 1) / CONSUMERS;
-    float v[EACH], sum = 0.0f;
+    const int STRIDE_ = DECODE_STEP_STRIDE(HIDDEN);
+#pragma unroll 1
+    for (int from = 0; from < BATCH; from += NORMED) {
+        float v[NORMED][EACH], sum[NORMED];
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        int c = threadIdx.x + i * CONSUMERS;
-        v[i] = 0.0f;
-        if (c < HIDDEN) v[i] = first_layer ? E::load(s.embedding[c]) : __ldcg(s.residual + c);
-        sum += v[i] * v[i];
+        for (int n = 0; n < NORMED; n++) {
+            const int b = from + n < BATCH ? from + n : BATCH - 1;
+            const element *row = s.embedding;
+            if (first_layer) row += (long long)s.token[b] * HIDDEN;
+            sum[n] = 0.0f;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                int c = threadIdx.x + i * CONSUMERS;
+                v[n][i] = 0.0f;
+                if (c < HIDDEN)
+                    v[n][i] = first_layer ? E::load(row[c]) : __ldcg(s.residual + b * HIDDEN + c);
+                sum[n] += v[n][i] * v[n][i];
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < NORMED; n++) {
+#pragma unroll
+            for (int lane = 16; lane; lane /= 2) sum[n] += __shfl_xor_sync(~0u, sum[n], lane);
+            if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32 * NORMED + n] = sum[n];
+        }
+        meet();
+#pragma unroll
+        for (int n = 0; n < NORMED; n++) {
+            float all = 0.0f;
+#pragma unroll
+            for (int i = 0; i < WARPS; i++) all += sums[i * NORMED + n];
+            float scale = rsqrtf(all / HIDDEN + s.eps);
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                int c = threadIdx.x + i * CONSUMERS;
+                if (c < HIDDEN && from + n < BATCH)
+                    x[(from + n) * STRIDE_ + c] = E::store(v[n][i] * scale * E::load(norm[c]));
+            }
+        }
+        meet();
     }
-#pragma unroll
-    for (int lane = 16; lane; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
-    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
-    meet();
-    sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < WARPS; i++) sum += sums[i];
-    float scale = rsqrtf(sum / HIDDEN + s.eps);
-#pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        int c = threadIdx.x + i * CONSUMERS;
-        if (c < HIDDEN) x[c] = E::store(v[i] * scale * E::load(norm[c]));
-    }
-    meet();
 }
 
 template <int N> DEVICE void stage_plain(const element *from, element *x) {
     const uint4 *words = (const uint4 *)from;
-    for (int i = threadIdx.x; i < N / 8; i += CONSUMERS) ((uint4 *)x)[i] = __ldcg(words + i);
+    for (int i = threadIdx.x; i < BATCH * (N / 8); i += CONSUMERS)
+        ((uint4 *)x)[i / (N / 8) * (DECODE_STEP_STRIDE(N) / 8) + i % (N / 8)] = __ldcg(words + i);
     meet();
 }
 
-DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t w0, uint32_t w1) {
-    uint32_t a[4] = {x0, 0, x1, 0}, b[2] = {w0, w1};
-#if DTYPE == 0
-    ptx_mma_f16(d, a, b);
-#else
-    ptx_mma_bf16(d, a, b);
-#endif
+// x: columns of a sequence, y: of the one eight further on.
+DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t y0, uint32_t y1,
+                           uint32_t w0, uint32_t w1) {
+    uint32_t a[4] = {x0, y0, x1, y1}, b[2] = {w0, w1};
+    ptx_mma<DTYPE>(d, a, b);
 }
 
 // This warp's columns of a tile. The k of a product is whatever both operands take in the same
 // order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products.
+template <int STRIDE_>
 DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (*d)[4]) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
 #pragma unroll 4
     for (int j = warp; j < (COLUMNS + 31) / 32; j += WARPS) {
         int c = 32 * j + 8 * t;
         if (32 * j >= columns) break;
-        uint4 w = {0, 0, 0, 0}, v = {0, 0, 0, 0};
+        uint4 w = {0, 0, 0, 0}, v = {0, 0, 0, 0}, u = {0, 0, 0, 0};
         if (c < columns) {
             w = *(const uint4 *)(tile + g * STRIDE + 2 * c);
-            if (g == 0) v = *(const uint4 *)(x + c);
+            if (g < BATCH) v = *(const uint4 *)(x + g * STRIDE_ + c);
+            if (BATCH > 8 && g + 8 < BATCH) u = *(const uint4 *)(x + (g + 8) * STRIDE_ + c);
         }
-        multiply_words(d[0], v.x, v.y, w.x, w.y);
-        multiply_words(d[1], v.z, v.w, w.z, w.w);
+        multiply_words(d[0], v.x, v.y, u.x, u.y, w.x, w.y);
+        multiply_words(d[1], v.z, v.w, u.z, u.w, w.z, w.w);
     }
 }
 
-// All units of this block; finish(unit, row of the unit, sum), or, of gate and up,
-// finish(unit, row, gate, up).
+// All units of this block; finish(unit, row of the unit, sequence, sum), or, of gate and up,
+// finish(unit, row, sequence, gate, up).
 template <int K, int PAIRED, class F> DEVICE void
 multiply_matrix(step &s, ring &r, const element *x, float *part, long long units, F finish) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -285,24 +342,28 @@ multiply_matrix(step &s, ring &r, const element *x, float *part, long long units
         float d[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
         for (int c = 0; c < K; c += COLUMNS) {
             ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
-            multiply_tile(tile_of(r), x + c, min(COLUMNS, K - c), d);
+            multiply_tile<DECODE_STEP_STRIDE(K)>(tile_of(r), x + c, min(COLUMNS, K - c), d);
             __syncwarp();
             if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
             next(r);
         }
-        if (lane < 4) {
-            float *mine = part + (held * WARPS + warp) * ROWS + 2 * lane;
-            mine[0] = d[0][0] + d[1][0], mine[1] = d[0][1] + d[1][1];
+#pragma unroll
+        for (int i = 0; i < (BATCH > 8 ? 4 : 2); i++) {
+            const int b = lane / 4 + i / 2 * 8;
+            if (b < BATCH)
+                part[((held * WARPS + warp) * BATCH + b) * ROWS + lane % 4 * 2 + i % 2] =
+                    d[0][i] + d[1][i];
         }
         if (++held < HELD && u + gridDim.x < units) continue;
         meet();
-        for (int i = threadIdx.x; i < held * OUT; i += CONSUMERS) {
+        for (int i = threadIdx.x; i < held * OUT * BATCH; i += CONSUMERS) {
+            const int h = i / (OUT * BATCH), b = i / OUT % BATCH;
             float sum[2] = {0.0f, 0.0f};
             for (int n = 0; n <= PAIRED; n++)
 #pragma unroll
                 for (int w = 0; w < WARPS; w++)
-                    sum[n] += part[(i / OUT * WARPS + w) * ROWS + i % OUT + n * OUT];
-            finish(first + (long long)(i / OUT) * gridDim.x, i % OUT, sum[0], sum[1]);
+                    sum[n] += part[((h * WARPS + w) * BATCH + b) * ROWS + i % OUT + n * OUT];
+            finish(first + (long long)h * gridDim.x, i % OUT, b, sum[0], sum[1]);
         }
         meet();
         first = u + gridDim.x, held = 0;
@@ -314,8 +375,8 @@ multiply_matrix(step &s, ring &r, const element *x, float *part, long long units
 
 // One head, raw fp32, normed and turned by one warp; a lane has pairs lane and lane + 32 (PAIRS of
 // them), first elements in a, partners in b.
-DEVICE void make_head(const step &s, const float *raw, const element *norm, bool turns, float *a,
-                      float *b) {
+DEVICE void make_head(const step &s, const float *raw, const element *norm, int position,
+                      bool turns, float *a, float *b) {
     int lane = threadIdx.x % 32;
     float sum = 0.0f;
 #pragma unroll
@@ -336,7 +397,7 @@ DEVICE void make_head(const step &s, const float *raw, const element *norm, bool
     if (!turns) return;
 #pragma unroll
     for (int i = 0; i < PAIRS; i++) {
-        float2 turn = rope_reduced((float)s.position * s.inv_freq[lane + 32 * i]);
+        float2 turn = rope_reduced((float)position * s.inv_freq[lane + 32 * i]);
         float x = a[i], y = b[i];
         a[i] = x * turn.x - y * turn.y, b[i] = y * turn.x + x * turn.y;
     }
@@ -350,16 +411,16 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
     const float score = 1.44269504f / sqrtf((float)HEAD_DIM);
     const bool own = a.split == a.splits - 1;
     float *k = q + GROUP * HEAD_DIM, *v = k + HEAD_DIM, x[PAIRS], y[PAIRS];
-    long long at = ((layer * KV_HEADS + a.head) * s.capacity + s.position) * HEAD_DIM;
+    long long at = (head_of(a, layer) * s.capacity + a.position) * HEAD_DIM;
     for (int i = warp; i < GROUP + (own ? 2 : 0); i += WARPS) {
         int kind = i < GROUP ? 0 : i - GROUP + 1; // a query head, the key, the value
         long long raw =
             kind == 0 ? (a.head * GROUP + i) * HEAD_DIM : Q + (kind - 1) * KV + a.head * HEAD_DIM;
-        make_head(s, s.qkv + raw,
+        make_head(s, s.qkv + (long long)a.sequence * QKV + raw,
                   kind == 0   ? w + AT_Q_NORM
                   : kind == 1 ? w + AT_K_NORM
                               : nullptr,
-                  turns && kind < 2, x, y);
+                  a.position, turns && kind < 2, x, y);
 #pragma unroll
         for (int p = 0; p < PAIRS; p++)
 #pragma unroll
@@ -453,12 +514,14 @@ DEVICE float merge_runs(const float *run, int runs, long long stride, int d, flo
 // come merges with the others'.
 DEVICE void finish_run(const step &s, const run_of &a, long long layer, const float *own_runs,
                        unsigned *last_flag) {
-    float *runs = s.runs + (long long)a.head * gridDim.x * GROUP * RUN, most, all;
+    const long long heads = (long long)a.sequence * KV_HEADS + a.head;
+    float *runs = s.runs + heads * most_splits() * GROUP * RUN, most, all;
+    element *out = s.attention + heads * GROUP * HEAD_DIM;
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
         int g = i / HEAD_DIM, d = i % HEAD_DIM;
         float sum = merge_runs(own_runs + g * RUN, WARPS, GROUP * RUN, d, &most, &all);
         if (a.splits == 1) {
-            s.attention[(a.head * GROUP + g) * HEAD_DIM + d] = E::store(sum / all);
+            out[i] = E::store(sum / all);
             continue;
         }
         float *to = runs + (a.split * GROUP + g) * RUN;
@@ -469,7 +532,7 @@ DEVICE void finish_run(const step &s, const run_of &a, long long layer, const fl
     meet();
     if (threadIdx.x == 0) {
         __threadfence();
-        *last_flag = atomicAdd(s.merged + layer * KV_HEADS + a.head, 1u) == (unsigned)a.splits - 1;
+        *last_flag = atomicAdd(s.merged + head_of(a, layer), 1u) == (unsigned)a.splits - 1;
         __threadfence();
     }
     meet();
@@ -477,13 +540,13 @@ DEVICE void finish_run(const step &s, const run_of &a, long long layer, const fl
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
         int g = i / HEAD_DIM, d = i % HEAD_DIM;
         float sum = merge_runs(runs + g * RUN, a.splits, GROUP * RUN, d, &most, &all);
-        s.attention[(a.head * GROUP + g) * HEAD_DIM + d] = E::store(sum / all);
+        out[i] = E::store(sum / all);
     }
 }
 
 DEVICE void attend(const step &s, ring &r, long long layer, float *work, unsigned *last_flag) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, window = s.facts[3 * layer + 1];
-    const int units = KV_HEADS * attention_run(s, window, 0).splits;
+    const int units = attention_units(s, window);
     float *staged = work, *own_runs = work + (GROUP + 2) * HEAD_DIM;
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
         run_of a = attention_run(s, window, u);
@@ -528,10 +591,10 @@ DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
     if (layer) wait_for(count - 1);
     stage_normed(s, layer == 0, w + AT_INPUT_NORM, x, sums);
     multiply_matrix<HIDDEN, 0>(s, r, x, part, QKV / ROWS,
-                               [&](long long unit, int row, float sum, float) {
+                               [&](long long unit, int row, int b, float sum, float) {
                                    long long i = unit * ROWS + row;
                                    if (QKV_BIAS) sum += E::load(w[AT_QKV_BIAS + i]);
-                                   __stcg(s.qkv + i, sum);
+                                   __stcg(s.qkv + (long long)b * QKV + i, sum);
                                });
     signal(s, layer, 0);
     wait_for(count);
@@ -539,27 +602,29 @@ DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
     signal(s, layer, 1);
     wait_for(count + 1);
     stage_plain<Q>(s.attention, x);
-    multiply_matrix<Q, 0>(s, r, x, part, HIDDEN / ROWS,
-                          [&](long long unit, int row, float sum, float) {
-                              long long i = unit * ROWS + row;
-                              float base = layer ? __ldcg(residual + i) : E::load(s.embedding[i]);
-                              if (O_BIAS) sum += E::load(w[AT_O_BIAS + i]);
-                              __stcg(residual + i, base + sum);
-                          });
+    multiply_matrix<Q, 0>(
+        s, r, x, part, HIDDEN / ROWS, [&](long long unit, int row, int b, float sum, float) {
+            long long i = unit * ROWS + row, at = (long long)b * HIDDEN + i;
+            float base = layer ? __ldcg(residual + at)
+                               : E::load(s.embedding[(long long)s.token[b] * HIDDEN + i]);
+            if (O_BIAS) sum += E::load(w[AT_O_BIAS + i]);
+            __stcg(residual + at, base + sum);
+        });
     signal(s, layer, 2);
     wait_for(count + 2);
     stage_normed(s, false, w + AT_POST_NORM, x, sums);
-    multiply_matrix<HIDDEN, 1>(s, r, x, part, 2 * INTERMEDIATE / ROWS,
-                               [&](long long unit, int row, float gate, float up) {
-                                   float silu = gate / (1.0f + __expf(-gate));
-                                   s.product[unit * (ROWS / 2) + row] = E::store(silu * up);
-                               });
+    multiply_matrix<HIDDEN, 1>(
+        s, r, x, part, 2 * INTERMEDIATE / ROWS,
+        [&](long long unit, int row, int b, float gate, float up) {
+            float silu = gate / (1.0f + __expf(-gate));
+            s.product[(long long)b * INTERMEDIATE + unit * (ROWS / 2) + row] = E::store(silu * up);
+        });
     signal(s, layer, 3);
     wait_for(count + 3);
     stage_plain<INTERMEDIATE>(s.product, x);
     multiply_matrix<INTERMEDIATE, 0>(s, r, x, part, HIDDEN / ROWS,
-                                     [&](long long unit, int row, float sum, float) {
-                                         long long i = unit * ROWS + row;
+                                     [&](long long unit, int row, int b, float sum, float) {
+                                         long long i = (long long)b * HIDDEN + unit * ROWS + row;
                                          __stcg(residual + i, __ldcg(residual + i) + sum);
                                      });
     signal(s, layer, 4);
@@ -575,13 +640,14 @@ DEVICE void leave(const step &s, unsigned *last_flag) {
     meet();
     if (!*last_flag) return;
     for (long long i = threadIdx.x; i < s.layer_count * PHASES; i += CONSUMERS) s.count[i] = 0;
-    for (long long i = threadIdx.x; i < s.layer_count * KV_HEADS; i += CONSUMERS) s.merged[i] = 0;
+    for (long long i = threadIdx.x; i < s.layer_count * BATCH * KV_HEADS; i += CONSUMERS)
+        s.merged[i] = 0;
     if (threadIdx.x == 0) *s.done = 0;
 }
 
-// Scratch: residual (HIDDEN), qkv (QKV), runs (KV_HEADS, grid, GROUP, RUN, filled up to a multiple
-// of 4) fp32; attention (Q),
-// product (INTERMEDIATE) elements, in words of 4 bytes; then the counters.
+// Scratch: residual (BATCH, HIDDEN), qkv (BATCH, QKV), runs (BATCH, KV_HEADS, most_splits(), GROUP,
+// RUN, filled up to a multiple of 4) fp32; attention (BATCH, Q), product (BATCH, INTERMEDIATE)
+// elements, in words of 4 bytes; then the counters.
 ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
 (float *logits, const int *token, const int *position, const int *facts, const element *embedding,
  const element *layers, const element *final_norm, const element *head, const float *inv_freq,
@@ -589,18 +655,19 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
  long long capacity, float eps) {
     SHARED_DYNAMIC(uint4, shared);
     SHARED(uint64_t, barriers, [2 * STAGES]);
-    SHARED(float, sums, [WARPS]);
+    SHARED(float, sums, [WARPS * NORMED]);
     SHARED(unsigned, last_flag, [1]);
     step s;
-    s.embedding = embedding + (long long)*token * HIDDEN, s.layers = layers;
+    s.embedding = embedding, s.token = token, s.positions = position, s.layers = layers;
     s.final_norm = final_norm, s.head = head, s.inv_freq = inv_freq, s.facts = facts;
     s.cache_k = cache_k, s.cache_v = cache_v, s.logits = logits;
-    s.residual = scratch, s.qkv = s.residual + HIDDEN, s.runs = s.qkv + QKV;
-    long long runs = (long long)KV_HEADS * gridDim.x * GROUP * RUN;
+    s.residual = scratch, s.qkv = s.residual + BATCH * HIDDEN;
+    s.runs = s.qkv + BATCH * QKV;
+    long long runs = (long long)BATCH * KV_HEADS * most_splits() * GROUP * RUN;
     s.attention = (element *)(s.runs + (runs + 3) / 4 * 4);
-    s.product = s.attention + Q;
-    s.count = (unsigned *)(s.product + INTERMEDIATE);
-    s.merged = s.count + layer_count * PHASES, s.done = s.merged + layer_count * KV_HEADS;
+    s.product = s.attention + BATCH * Q;
+    s.count = (unsigned *)(s.product + BATCH * INTERMEDIATE);
+    s.merged = s.count + layer_count * PHASES, s.done = s.merged + layer_count * BATCH * KV_HEADS;
     s.vocab = vocab, s.layer_count = layer_count, s.capacity = capacity, s.eps = eps;
     s.position = *position, s.offset = 0;
     ring r = {(char *)shared, barriers, barriers + STAGES, 0, 0};
@@ -620,9 +687,10 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
     for (long long i = 0; i < layer_count; i++) do_layer(s, r, i, work, sums, last_flag);
     wait_for(s.count + layer_count * PHASES - 1);
     stage_normed(s, false, final_norm, (element *)work, sums);
-    multiply_matrix<HIDDEN, 0>(
-        s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
-        [&](long long unit, int row, float sum, float) { logits[unit * ROWS + row] = sum; });
+    multiply_matrix<HIDDEN, 0>(s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
+                               [&](long long unit, int row, int b, float sum, float) {
+                                   logits[b * vocab + unit * ROWS + row] = sum;
+                               });
     leave(s, last_flag);
 }
 
