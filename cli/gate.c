@@ -136,19 +136,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 static void show_progress(int done, int total, const char *what) {
-    static int shown = -1;
-    int terminal = isatty(2), step = total ? 10 * done / total : done / 20;
-    if (!terminal && step == shown) return;
-    shown = step;
-    if (total)
-        fprintf(stderr, "%sgate: %d of %d, %.40s%s", terminal ? "\r\033[K" : "", done, total, what,
-                terminal ? "" : "\n");
-    else
-        fprintf(stderr, "%sgate: %d, %.40s%s", terminal ? "\r\033[K" : "", done, what,
-                terminal ? "" : "\n");
-}
-static void clear_progress(void) {
-    if (isatty(2)) fprintf(stderr, "\r\033[K");
+    cli_progress("gate", done, total, what);
 }
 
 /* --- the base -----------------------------------------------------------------------------------
@@ -250,12 +238,12 @@ static enum status compare_export(const struct arguments *a, const char *device,
                                   struct gate_report *report) {
     struct device_info info;
     struct gate_pool pool = {0};
-    if (strncmp(device, "cuda:", 5))
+    if (!cli_is_gpu(device))
         return fail(STATUS_ARGUMENT,
                     "%s holds times of a GPU and there is none to compare them with; without one, "
                     "--base, or --against a snapshot (FILE.json)",
                     a->against);
-    TRY(device_describe_cuda(atoi(device + 5), &info));
+    TRY(cli_describe_device(device, 0, &info));
     enum status status = gate_pool_open(&pool, device);
     pool.progress = show_progress;
     if (!status) status = gate_against_export(&pool, a->against, &info, a->between, report);
@@ -268,10 +256,10 @@ static enum status compare_snapshots(const struct arguments *a, const char *devi
     struct gate_pool pool = {0};
     json_t *now = NULL;
     enum status status = snapshot_take(&a->snapshot, &now);
-    bool timed = !strncmp(device, "cuda:", 5) && !a->exact;
+    bool timed = cli_is_gpu(device) && !a->exact;
     if (!status && timed) {
         struct device_info info;
-        status = device_describe_cuda(atoi(device + 5), &info);
+        status = cli_describe_device(device, 0, &info);
         struct gate_rules rules = gate_rules_for(a->results, info.slug);
         if (!status) status = gate_pool_open(&pool, device);
         pool.progress = show_progress;
@@ -347,14 +335,14 @@ int cli_gate(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     const char *device = a.device ? a.device : device_cuda_count() > 0 ? "cuda:0" : "none";
     if (!strcmp(device, "cpu")) device = "none";
-    if (strcmp(device, "none") && strncmp(device, "cuda:", 5)) {
+    if (strcmp(device, "none") && !cli_is_gpu(device)) {
         fail(STATUS_ARGUMENT, "device '%s': cuda:N or none was expected", device);
         return cli_error(STATUS_ARGUMENT);
     }
     a.snapshot.device = device;
     struct gate_report report = {0};
     enum status status = a.emit ? emit(&a) : compare(&a, device, &report);
-    clear_progress();
+    cli_progress_clear();
     if (!status && !a.emit) status = write_reports(&a, &report);
     if (!status && !a.emit && a.history) status = append_history(&a, device, &report);
     int code = status ? cli_error(status) : a.emit ? 0 : gate_exit_code(&report, a.unsure);
