@@ -316,7 +316,7 @@ DEVICE void write_out(element *out, const block_rows &b, const softmax_rows &m) 
 
 // --- the kernel ----------------------------------------------------------------------------------
 
-DEVICE void stage_queries(uint4 *to, const uint4 *q, const block_rows &b) {
+DEVICE void stage_queries(queries &kept, uint4 *to, const uint4 *q, const block_rows &b) {
     for (int i = threadIdx.x; i < BLOCK_ROWS * CHUNKS; i += THREADS) {
         const int row = i / CHUNKS, chunk = i % CHUNKS, number = b.first + row;
         const long long head = (long long)(number / PACKED) * HEADS + b.group * PACKED;
@@ -324,6 +324,12 @@ DEVICE void stage_queries(uint4 *to, const uint4 *q, const block_rows &b) {
             number < b.count ? q[(head + number % PACKED) * CHUNKS + chunk] : uint4();
     }
     __syncthreads();
+#if TENSOR_CORES
+#pragma unroll
+    for (int step = 0; step < STEPS && Q_REGISTERS; step++)
+        load_queries(kept.a[Q_REGISTERS ? step : 0], to, step);
+    if (Q_REGISTERS) __syncthreads(); // the tiles come to the same place
+#endif
 }
 
 DEVICE void begin(softmax_rows &m) {
@@ -349,24 +355,14 @@ ENTRY_BOUNDS(attention_prefill, THREADS)
     chunks moving;
     softmax_rows m;
     begin(m);
-    stage_queries(shared, (const uint4 *)q, b);
-#if TENSOR_CORES
-#pragma unroll
-    for (int step = 0; step < STEPS && Q_REGISTERS; step++)
-        load_queries(kept.a[Q_REGISTERS ? step : 0], shared, step);
-    if (Q_REGISTERS) __syncthreads(); // the tiles come to the same place
-#endif
+    stage_queries(kept, shared, (const uint4 *)q, b);
     const int first_tile = b.begin / KEYS, end_tile = (b.end + KEYS - 1) / KEYS;
-    // Positions of this warp's rows.
     const int number = b.first + (int)threadIdx.x / 32 * WARP_ROWS;
     const int low = start + min(number, b.count - 1) / PACKED;
-    const int high = start + min(number + WARP_ROWS - 1, b.count - 1) / PACKED;
-
-    fetch(moving, k, tiles, first_tile * KEYS, b.end);
-    land(moving, tiles);
-    if (STAGES == 2) {
-        fetch(moving, v, tiles + TILE, first_tile * KEYS, b.end);
-        land(moving, tiles + TILE);
+    const int high = start + min(number + WARP_ROWS - 1, b.count - 1) / PACKED; // of this warp
+    for (int i = 0; i < STAGES; i++) {
+        fetch(moving, i ? v : k, tiles + i * TILE, first_tile * KEYS, b.end);
+        land(moving, tiles + i * TILE);
     }
     for (int tile = first_tile; tile < end_tile; tile++) {
         const int at = tile * KEYS, turn = STAGES == 2 ? (tile - first_tile) % 2 : 0;
