@@ -67,10 +67,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 static void show_progress(int done, int total, const char *what) {
-    if (isatty(2))
-        fprintf(stderr, "\r\033[Kcalibrating: %d of %d, %.40s", done, total, what);
-    else if (done % (total / 10 + 1) == 0)
-        fprintf(stderr, "calibrating: %d of %d\n", done, total);
+    cli_progress("calibrating", done, total, what);
 }
 
 static enum status calibrate_into(const struct arguments *a, const json_t *snapshot) {
@@ -84,7 +81,7 @@ static enum status calibrate_into(const struct arguments *a, const json_t *snaps
     struct gate_timer timer = gate_pool_timer(&pool);
     enum status status = calibrate(&timer, snapshot, repeats, a->seconds, a->seed, &c);
     gate_pool_close(&pool);
-    if (isatty(2)) fprintf(stderr, "\r\033[K");
+    cli_progress_clear();
     if (status) return status;
     printf("%d cells, %d comparisons of identical code in %.0f s: off by %.2f%% in the middle, "
            "%.2f%% at the 95th of 100\n",
@@ -124,7 +121,7 @@ int cli_calibrate(int argc, char **argv) {
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     enum status status = STATUS_OK;
-    if (strncmp(a.snapshot.device, "cuda:", 5))
+    if (!cli_is_gpu(a.snapshot.device))
         status = fail(STATUS_ARGUMENT,
                       "device '%s': times of the CPU device are an emulation's and "
                       "cannot be calibrated; cuda:N was expected",

@@ -131,20 +131,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
-static enum status describe(const struct arguments *a, struct device_info *info) {
-    if (a->arch) {
-        device_describe_arch(a->arch, info);
-        return STATUS_OK;
-    }
-    if (a->device && !strncmp(a->device, "cuda:", 5))
-        return device_describe_cuda(atoi(a->device + 5), info);
-    if (!a->device && device_cuda_count() > 0) return device_describe_cuda(0, info);
-    if (a->device && strcmp(a->device, "cpu") != 0)
-        return fail(STATUS_ARGUMENT, "device '%s': cuda:N or cpu was expected", a->device);
-    device_describe_cpu(info);
-    return STATUS_OK;
-}
-
 /* --- what would be launched ----------------------------------------------------------------- */
 
 static enum status choose(const struct arguments *a, const struct config *config,
@@ -208,7 +194,7 @@ static enum status device_of_file(const struct arguments *a, struct device_info 
     snprintf(stem, sizeof stem, "%s", name);
     char *dot = strstr(stem, ".json");
     if (dot) *dot = 0;
-    if (a->arch || a->device) return describe(a, info);
+    if (a->arch || a->device) return cli_describe_device(a->device, a->arch, info);
     if (!strncmp(stem, "sm_", 3) && atoi(stem + 3) >= 50) {
         device_describe_arch(atoi(stem + 3), info);
         return STATUS_OK;
@@ -329,7 +315,7 @@ static enum status run(const struct arguments *a) {
     struct device_info info;
     if (a->check) return check_file(a);
     if (a->unmeasured) return write_unmeasured(a);
-    TRY(describe(a, &info));
+    TRY(cli_describe_device(a->device, a->arch, &info));
     return a->emit ? emit(a, &info) : show(a, &info);
 }
 

@@ -64,48 +64,52 @@ struct arguments {
     char *names[64];
 };
 
-static error_t parse(int key, char *arg, struct argp_state *state) {
-    struct arguments *a = state->input;
-    char *end;
+/* Where an option that is kept as it is goes; NULL for the others. */
+static const char **kept(struct arguments *a, int key) {
     switch (key) {
     case KEY_AGAINST:
-        a->against = arg;
-        break;
+        return &a->against;
     case KEY_BASE:
-        a->base = arg;
-        break;
+        return &a->base;
     case KEY_EMIT:
-        a->emit = arg;
-        break;
+        return &a->emit;
     case KEY_DEVICE:
-        a->device = arg;
-        break;
+        return &a->device;
     case KEY_HISTORY:
-        a->history = arg;
-        break;
+        return &a->history;
+    case KEY_JUNIT:
+        return &a->junit;
+    case KEY_MARKDOWN:
+        return &a->markdown;
+    case KEY_CONFIGS:
+        return &a->snapshot.configs;
+    case KEY_RESULTS:
+        return &a->results;
+    default:
+        return NULL;
+    }
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct arguments *a = state->input;
+    const char **text = kept(a, key);
+    char *end;
+    if (text) {
+        *text = arg;
+        return 0;
+    }
+    switch (key) {
     case KEY_EXACT:
         a->exact = true;
         break;
     case KEY_QUICK:
         a->snapshot.quick = true;
         break;
-    case KEY_JUNIT:
-        a->junit = arg;
-        break;
-    case KEY_MARKDOWN:
-        a->markdown = arg;
-        break;
     case KEY_ANNOTATE:
         a->annotate = true;
         break;
     case KEY_UNSURE:
         a->unsure = (int)cli_number(state, arg, 0, 125);
-        break;
-    case KEY_CONFIGS:
-        a->snapshot.configs = arg;
-        break;
-    case KEY_RESULTS:
-        a->results = arg;
         break;
     case KEY_BETWEEN:
         a->between = strtod(arg, &end);
@@ -132,19 +136,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 static void show_progress(int done, int total, const char *what) {
-    static int shown = -1;
-    int terminal = isatty(2), step = total ? 10 * done / total : done / 20;
-    if (!terminal && step == shown) return;
-    shown = step;
-    if (total)
-        fprintf(stderr, "%sgate: %d of %d, %.40s%s", terminal ? "\r\033[K" : "", done, total, what,
-                terminal ? "" : "\n");
-    else
-        fprintf(stderr, "%sgate: %d, %.40s%s", terminal ? "\r\033[K" : "", done, what,
-                terminal ? "" : "\n");
-}
-static void clear_progress(void) {
-    if (isatty(2)) fprintf(stderr, "\r\033[K");
+    cli_progress("gate", done, total, what);
 }
 
 /* --- the base -----------------------------------------------------------------------------------
@@ -246,12 +238,12 @@ static enum status compare_export(const struct arguments *a, const char *device,
                                   struct gate_report *report) {
     struct device_info info;
     struct gate_pool pool = {0};
-    if (strncmp(device, "cuda:", 5))
+    if (!cli_is_gpu(device))
         return fail(STATUS_ARGUMENT,
                     "%s holds times of a GPU and there is none to compare them with; without one, "
                     "--base, or --against a snapshot (FILE.json)",
                     a->against);
-    TRY(device_describe_cuda(atoi(device + 5), &info));
+    TRY(cli_describe_device(device, 0, &info));
     enum status status = gate_pool_open(&pool, device);
     pool.progress = show_progress;
     if (!status) status = gate_against_export(&pool, a->against, &info, a->between, report);
@@ -264,10 +256,10 @@ static enum status compare_snapshots(const struct arguments *a, const char *devi
     struct gate_pool pool = {0};
     json_t *now = NULL;
     enum status status = snapshot_take(&a->snapshot, &now);
-    bool timed = !strncmp(device, "cuda:", 5) && !a->exact;
+    bool timed = cli_is_gpu(device) && !a->exact;
     if (!status && timed) {
         struct device_info info;
-        status = device_describe_cuda(atoi(device + 5), &info);
+        status = cli_describe_device(device, 0, &info);
         struct gate_rules rules = gate_rules_for(a->results, info.slug);
         if (!status) status = gate_pool_open(&pool, device);
         pool.progress = show_progress;
@@ -343,14 +335,14 @@ int cli_gate(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     const char *device = a.device ? a.device : device_cuda_count() > 0 ? "cuda:0" : "none";
     if (!strcmp(device, "cpu")) device = "none";
-    if (strcmp(device, "none") && strncmp(device, "cuda:", 5)) {
+    if (strcmp(device, "none") && !cli_is_gpu(device)) {
         fail(STATUS_ARGUMENT, "device '%s': cuda:N or none was expected", device);
         return cli_error(STATUS_ARGUMENT);
     }
     a.snapshot.device = device;
     struct gate_report report = {0};
     enum status status = a.emit ? emit(&a) : compare(&a, device, &report);
-    clear_progress();
+    cli_progress_clear();
     if (!status && !a.emit) status = write_reports(&a, &report);
     if (!status && !a.emit && a.history) status = append_history(&a, device, &report);
     int code = status ? cli_error(status) : a.emit ? 0 : gate_exit_code(&report, a.unsure);

@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
      cli_explain},
     {"replay", "score search strategies on spaces measured before", cli_replay},
     {"export", "write results as CSV or JSON for review", cli_export},
+    {"logits", "what a model says after each token of a given text", cli_logits},
     {"generate", "text in, text out, with a model on this machine", cli_generate},
     {"tps", "measure a model's tokens a second", cli_tps},
     {"tokenize", "ids and tokens of a text, by a model's tokenizer.json", cli_tokenize},

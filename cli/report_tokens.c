@@ -18,7 +18,7 @@ static enum status tokens(struct page *page, const struct exported *e) {
     report_section(page, e, 3, "tokens", "Tokens a second, end to end");
     if (!tps->rows) {
         page_missing(page, "No model was timed here.",
-                     "make tps && build/release/fastinfer export");
+                     "make tps && build/release/fastinfer export --tables");
         return STATUS_OK;
     }
     TRY(report_picture(page, e, "tps", tps, "tokens", "",
@@ -51,7 +51,8 @@ static enum status position(struct page *page, const struct exported *e) {
     report_section(page, e, 3, "position", "Latency against position");
     if (!e->position.rows) {
         page_missing(page, "A step's time against the length of the cache was not measured here.",
-                     "build/release/fastinfer tps --prompt N --profile, for several N");
+                     "for n in 32 512 2048; do build/release/fastinfer tps --prompt $n; done; "
+                     "build/release/fastinfer export --tables");
         return STATUS_OK;
     }
     return report_picture(page, e, "position", &e->position, "position", "",
@@ -85,8 +86,9 @@ static enum status step(struct page *page, const struct exported *e) {
     const struct csv *steps = &e->steps;
     report_section(page, e, 3, "step", "Where a decode step's time goes");
     if (!steps->rows) {
-        page_missing(page, "The parts of a decode step were not timed here.",
-                     "build/release/fastinfer tps --profile && build/release/fastinfer report");
+        page_missing(
+            page, "The parts of a decode step were not timed here.",
+            "build/release/fastinfer tps --profile && build/release/fastinfer export --tables");
         return STATUS_OK;
     }
     TRY(step_pictures(page, e));

@@ -12,8 +12,9 @@ static enum status counters(struct page *page, const struct exported *e) {
     char caption[700], origin[400];
     report_section(page, e, 3, "counters", "Counters: bytes that memory really moved");
     if (!e->traffic.rows) {
-        page_missing(page, "No hardware counter was read here.",
-                     "make bench BENCH='--counters basic' && build/release/fastinfer report");
+        page_missing(
+            page, "No hardware counter was read here.",
+            "make bench BENCH='--counters basic' && build/release/fastinfer export --tables");
         return STATUS_OK;
     }
     report_origin(&e->traffic, origin, sizeof origin);

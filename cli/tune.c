@@ -105,22 +105,11 @@ static enum status show_status(struct store *store) {
 /* --- how much it will be ------------------------------------------------------------------------
  */
 
-static enum status describe_device(const struct arguments *a, struct device_info *out) {
-    const char *id = a->run.bench.device;
-    if (a->arch) {
-        device_describe_arch(a->arch, out);
-        return STATUS_OK;
-    }
-    if (!strncmp(id, "cuda", 4)) return device_describe_cuda(0, out);
-    if (!strcmp(id, "cpu") || device_describe_cuda(0, out)) device_describe_cpu(out);
-    return STATUS_OK;
-}
-
 static enum status show_plan(const struct arguments *a) {
     struct tune_work work[MAX_KERNELS + 1];
     struct device_info device;
     int rows;
-    TRY(describe_device(a, &device));
+    TRY(cli_describe_device(a->run.bench.device, a->arch, &device));
     TRY(tune_plan_work(&a->run.bench, &a->tune, &device, work, MAX_KERNELS + 1, &rows));
     printf("tuning for %s, at most:\n%-18s %8s %8s %8s %7s %15s %12s %13s\n", device.name, "kernel",
            "problems", "between", "ceilings", "chains", "points", "evaluations", "compilations");

@@ -284,6 +284,18 @@ enum status engine_sampling(struct engine *e, int sequence, const struct sample_
     return upload_words(e, e->setting, sequence * SETTING_WORDS, words, SETTING_WORDS);
 }
 
+enum status engine_force(struct engine *e, int sequence, int32_t id) {
+    int64_t vocab = e->model->config.vocab;
+    TRY(check_sequence(e, sequence));
+    int64_t at = e->filled[sequence];
+    if (id < 0 || id >= vocab)
+        return fail(STATUS_ARGUMENT, "token %d: the vocabulary has 0 to %lld", id,
+                    (long long)vocab - 1);
+    TRY(upload_words(e, e->token, sequence, &id, 1));
+    if (at >= e->capacity) return STATUS_OK; /* its place in the history */
+    return upload_words(e, e->history, sequence * e->capacity + at, &id, 1);
+}
+
 /* The program for contexts of up to `context` positions: the bucket's end, or the capacity. */
 static enum status program_for(struct engine *e, int64_t context, struct program **out) {
     int bucket = 0;

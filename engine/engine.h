@@ -78,6 +78,10 @@ enum status engine_sampling(struct engine *engine, int sequence,
  * capacity. */
 enum status engine_decode(struct engine *engine, int64_t steps);
 
+/* Puts an id in the place of a sequence's pending token: what the next step embeds, whatever was
+ * chosen. */
+enum status engine_force(struct engine *engine, int sequence, int32_t id);
+
 /* Positions that a sequence has filled or will have when what is enqueued is done. */
 int64_t engine_position(const struct engine *engine, int sequence);
 /* Waits, then gives ids [first, first + count) of a sequence's history; first + count may be at

@@ -48,7 +48,7 @@ if (most > top) {
 }
 
 # the margins, in pixels
-foot = 76. + 22 * caption_lines
+foot = 92. + 22 * caption_lines
 head = 84.
 set lmargin at screen 0.13
 set rmargin at screen 0.865

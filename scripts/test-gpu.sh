@@ -1,6 +1,6 @@
 #!/bin/bash
-# test-gpu.sh BUILD - every kernel on cuda:0: verified against fp64, planted mistakes caught, and a
-# sample under compute-sanitizer. Ends with "N passed, N failed".
+# test-gpu.sh BUILD - every kernel on cuda:0: verified against fp64, planted mistakes caught, the
+# engine against transformers, and a sample under compute-sanitizer. Ends with "N passed, N failed".
 set -u
 B=${1:-build/release}
 passed=0 failed=0
@@ -30,6 +30,13 @@ run() {
 run kernels "$B/tests/test_kernels"
 run "planted mistakes" "$B/tests/test_broken"
 run fill "$B/tests/test_fill"
+run sampling "$B/tests/test_sample_kernel"
+run engine env FASTINFER_TEST_STEPS=1500 "$B/tests/test_engine" # in both forms, 10,500 in all
+if python3 -c 'import torch, transformers; assert torch.cuda.is_available()' 2>/dev/null; then
+    run "engine at full size" python3 tests/golden/full_size.py "$B/fastinfer"
+else
+    echo "engine at full size: skipped, python3 has no PyTorch with CUDA and transformers"
+fi
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
         run "compute-sanitizer $tool" env FASTINFER_TEST_POINTS=4 FASTINFER_TEST_SMALL=1 \

@@ -74,6 +74,7 @@ expect 2 'did you mean' "an unknown kernel" "$program" gate --device none --agai
 expect 2 'could not be written' "an unwritable report" \
     "$program" gate --device none --against "$base" --junit /nonexistent/j.xml
 history=$scratch/gate.csv
+rm -f "$history"
 expect 0 '' "a history begins" "$program" gate --device none --against "$base" --history "$history"
 rows=$(grep -c ',none,' "$history")
 expect 0 '' "and goes on" "$program" gate --device none --against "$base" --history "$history"

@@ -44,9 +44,9 @@ static const struct argument arguments[] = {
     [OUT] = {"out", "(rows, heads * head_dim)", ROLE_OUT, DTYPE_COUNT, FILL_NORMAL, false},
     [Q] = {"q", "(rows, heads, head_dim), normed and turned", ROLE_IN, DTYPE_COUNT, FILL_KERNEL,
            false},
-    [CACHE_K] = {"cache_k", "(kv_heads, capacity, head_dim)", ROLE_IN, DTYPE_COUNT, FILL_NORMAL,
+    [CACHE_K] = {"cache_k", "(kv_heads, capacity, head_dim)", ROLE_IN, DTYPE_COUNT, FILL_KERNEL,
                  false},
-    [CACHE_V] = {"cache_v", "(kv_heads, capacity, head_dim)", ROLE_IN, DTYPE_COUNT, FILL_NORMAL,
+    [CACHE_V] = {"cache_v", "(kv_heads, capacity, head_dim)", ROLE_IN, DTYPE_COUNT, FILL_KERNEL,
                  false},
 };
 
@@ -227,19 +227,25 @@ static void reference(const struct problem *p, const void *const *before, double
     free(all);
 }
 
-/* Scores of all kinds: some rows' spread over many positions, others' nearly one position's own. */
+/* About N(0,1): four uniform numbers make one. */
+static double normal(uint64_t *state) {
+    double sum = -2;
+    uint64_t r = random_next(state);
+    for (int i = 0; i < 4; i++, r >>= 16) sum += (double)(r & 0xffff) * 0x1p-16;
+    return sum * sqrt(3);
+}
+
+/* Scores of all kinds: some rows' spread over many positions, others' nearly one position's own.
+ * What is not filled of the caches is NaN. */
 static void input(const struct problem *p, int index, uint64_t seed, void *host) {
-    int64_t dim = p->size[HEAD_DIM], count = index == Q ? elements(p, Q) / dim : 0;
+    const int64_t *n = p->size, dim = n[HEAD_DIM];
     uint64_t state = seed;
-    for (int64_t i = 0; i < count; i++) {
-        double scale = ldexp(1, (int)(i % 5) - 4);
-        for (int64_t d = 0; d < dim; d++) {
-            double sum = -6; /* of twelve numbers in [0, 1): about normal */
-            for (int k = 0; k < 4; k++)
-                for (uint64_t r = random_next(&state), n = 0; n < 3; n++, r >>= 21)
-                    sum += (double)(r & 0x1fffff) * 0x1p-21;
-            dtype_store(p->dtype, host, i * dim + d, (float)(sum * scale));
-        }
+    for (int64_t i = 0; i < elements(p, index) / dim; i++) {
+        double scale = index == Q ? ldexp(1, (int)(i % 5) - 2) : 1;
+        bool filled = index == Q || i % n[CAPACITY] < n[START] + n[ROWS];
+        for (int64_t d = 0; d < dim; d++)
+            dtype_store(p->dtype, host, i * dim + d,
+                        filled ? (float)(normal(&state) * scale) : NAN);
     }
 }
 
