@@ -78,7 +78,8 @@ $(B)/sources.o: $(B)/sources.c $(CARRIES)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 # the shared library: what Python and other programs load (include/fastinfer.h)
-SHARED_O := $(patsubst %.c,$(B)/pic/%.o,$(wildcard runtime/*.c kernels/*.c kernels/*/*.c library/*.c)) $(B)/pic/sources.o
+SHARED_C := $(filter-out engine/tokenizer%.c engine/chat.c,$(wildcard runtime/*.c kernels/*.c kernels/*/*.c engine/*.c library/*.c))
+SHARED_O := $(SHARED_C:%.c=$(B)/pic/%.o) $(B)/pic/sources.o
 library: $(B)/libfastinfer.so
 $(B)/libfastinfer.so: $(SHARED_O) library/exports.map
 	$(call say,LD,$@)

@@ -83,6 +83,54 @@ enum fastinfer_code fastinfer_kernel_launch(struct fastinfer_kernel *kernel, voi
                                             const int64_t *sizes, const double *reals,
                                             void *scratch, size_t scratch_bytes, void *stream);
 
+/* A whole model: prompts in, tokens out. Its launches go to a stream of the device's own, not to
+ * the caller's; tokens and logits wait for it. One thread at a time may use an engine. */
+struct fastinfer_engine;
+enum { FASTINFER_MAX_EOS = 16 };
+struct fastinfer_engine_options {
+    int batch;           /* sequences side by side, 1 to 16; 0: 1 */
+    int dtype;           /* enum fastinfer_dtype; -1: the checkpoint's */
+    int64_t capacity;    /* positions of a sequence; 0: 4096, or the model's where that is less */
+    const char *configs; /* as in fastinfer_device_open() */
+    uint64_t seed;       /* of a preset's random weights */
+};
+struct fastinfer_engine_facts {
+    int batch, dtype;
+    int64_t capacity, vocab;
+    int eos_count;
+    int64_t eos[FASTINFER_MAX_EOS]; /* any of them ends a text; decoding goes on past it */
+};
+struct fastinfer_sampling {
+    float temperature; /* 0: greedy, the rest left out */
+    int top_k;         /* 0: off */
+    float top_p;       /* in (0, 1]; 1: off */
+    float min_p;       /* in [0, 1]; 0: off */
+    uint64_t seed;
+};
+
+/* Opens a HuggingFace folder, or a preset ("llama-3.2-3b") with random weights. options: NULL for
+ * the defaults. An engine keeps its device open. */
+enum fastinfer_code fastinfer_engine_open(struct fastinfer_device *device, const char *folder,
+                                          const struct fastinfer_engine_options *options,
+                                          struct fastinfer_engine **out);
+void fastinfer_engine_close(struct fastinfer_engine *engine); /* NULL is fine */
+void fastinfer_engine_read(const struct fastinfer_engine *engine,
+                           struct fastinfer_engine_facts *out);
+/* How a sequence chooses from now on; NULL: greedy, as it does until told. */
+enum fastinfer_code fastinfer_engine_sampling(struct fastinfer_engine *engine, int sequence,
+                                              const struct fastinfer_sampling *how);
+/* Begins a sequence anew with `count` ids and enqueues the choice of the token after them. */
+enum fastinfer_code fastinfer_engine_prompt(struct fastinfer_engine *engine, int sequence,
+                                            const int32_t *ids, int64_t count);
+/* Enqueues so many steps, each a token more for every sequence. */
+enum fastinfer_code fastinfer_engine_decode(struct fastinfer_engine *engine, int64_t steps);
+/* Waits, then gives ids [first, first + count) of prompt and what followed it. */
+enum fastinfer_code fastinfer_engine_tokens(struct fastinfer_engine *engine, int sequence,
+                                            int64_t first, int64_t count, int32_t *out);
+/* Waits, then gives the logits (vocab) that the last token was chosen from. */
+enum fastinfer_code fastinfer_engine_logits(struct fastinfer_engine *engine, int sequence,
+                                            float *out);
+
 #ifdef __cplusplus
 }
 #endif

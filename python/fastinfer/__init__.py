@@ -8,10 +8,10 @@ fastinfer.ops has the kernels by themselves. docs/python.md of the source tree h
 """
 
 __version__ = "0.1.0"
-__all__ = ["FastInferError", "accelerate", "ops", "restore"]
+__all__ = ["Engine", "FastInferError", "accelerate", "ops", "restore"]
 
 
-_HOMES = {"library": "library", "FastInferError": "library", "ops": "ops", "forwards": "forwards",
+_HOMES = {"Engine": "engine", "library": "library", "FastInferError": "library", "ops": "ops", "forwards": "forwards",
           "inject": "inject", "accelerate": "inject", "restore": "inject"}
 
 
