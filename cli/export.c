@@ -138,8 +138,8 @@ static enum status save(const char *path, struct sink *sink) {
     return STATUS_OK;
 }
 
-static enum status write_query(struct store *store, const char *format, const char *folder,
-                               const char *name, const char *sql, const char *slug) {
+enum status export_query(struct store *store, const char *format, const char *folder,
+                         const char *name, const char *sql, const char *slug) {
     char path[1200];
     struct sink sink = {0};
     snprintf(path, sizeof path, "%s/%s.%s", folder, name, format);
@@ -177,7 +177,7 @@ static enum status write_best(struct store *store, const char *format, const cha
              "%sbest WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER BY kernel, "
              "dtype, residency, launch, rows, read_bytes, problem",
              columns_sql);
-    return write_query(store, format, folder, "bench", sql, slug);
+    return export_query(store, format, folder, "bench", sql, slug);
 }
 
 enum status export_folder(const char *out, const char *device_slug, char *folder, size_t bytes) {
@@ -193,7 +193,7 @@ enum status export_bench_csv(struct store *store, const char *device_slug, const
 }
 
 static enum status write_environment(struct store *store, const char *folder, const char *slug) {
-    return write_query(
+    return export_query(
         store, "json", folder, "environment",
         "SELECT run.id AS run, d.name AS device, d.slug AS device_slug, d.kind AS device_kind, "
         "d.arch, d.facts, driver, compiler, baseline, commit_id AS \"commit\", dirty, "
@@ -216,25 +216,27 @@ static enum status export_device(void *context, int columns, const char *const *
                                  const char *const *v) {
     struct exporting *e = context;
     char folder[1100], sql[4096];
+    int64_t speeds;
     (void)columns, (void)names;
     if (e->a->device && strcmp(e->a->device, v[0]) != 0) return STATUS_OK;
     e->devices++;
     TRY(export_folder(e->a->out, v[0], folder, sizeof folder));
     if (e->a->tuning)
-        return write_query(e->store, e->a->format, folder, "tuning",
-                           "SELECT * FROM tuned WHERE device_slug = ? AND stopped <> 'between' "
-                           "ORDER BY kernel, dtype, "
-                           "residency, launch, rows, problem",
-                           v[0]);
+        return export_query(e->store, e->a->format, folder, "tuning",
+                            "SELECT * FROM tuned WHERE device_slug = ? AND stopped <> 'between' "
+                            "ORDER BY kernel, dtype, "
+                            "residency, launch, rows, problem",
+                            v[0]);
     if (e->a->all) {
         snprintf(sql, sizeof sql,
                  "%sresults WHERE device_slug = ? ORDER BY kernel, dtype, residency, launch, rows, "
                  "read_bytes, problem, median_us",
                  columns_sql);
-        TRY(write_query(e->store, e->a->format, folder, "points", sql, v[0]));
+        TRY(export_query(e->store, e->a->format, folder, "points", sql, v[0]));
     }
-    TRY(write_best(e->store, e->a->format, v[0], folder));
-    TRY(write_environment(e->store, folder, v[0]));
+    if (*v[1] == '1') TRY(write_best(e->store, e->a->format, v[0], folder));
+    if (*v[1] == '1') TRY(write_environment(e->store, folder, v[0]));
+    TRY(export_tps(e->store, e->a->format, v[0], folder, &speeds));
     if (e->a->spaces) {
         struct t4_counts counts;
         snprintf(sql, sizeof sql, "%.1000s/spaces", folder);
@@ -249,14 +251,15 @@ static enum status export_device(void *context, int columns, const char *const *
 }
 
 int cli_export(int argc, char **argv) {
-    static const struct argp argp = {options,
-                                     parse,
-                                     NULL,
-                                     "Writes <device>/bench.csv and environment.json from the "
-                                     "database.",
-                                     NULL,
-                                     NULL,
-                                     NULL};
+    static const struct argp argp = {
+        options,
+        parse,
+        NULL,
+        "Writes <device>/bench.csv, environment.json and, where fastinfer tps "
+        "ran, tps.csv and step_parts.csv from the database.",
+        NULL,
+        NULL,
+        NULL};
     struct arguments a = {.db = "results/fastinfer.db", .out = "results", .format = "csv"};
     struct exporting exporting = {.a = &a};
     argv[0] = cli_name("export");
@@ -266,8 +269,11 @@ int cli_export(int argc, char **argv) {
     if (!status)
         status =
             store_query(exporting.store,
-                        "SELECT slug FROM device d WHERE EXISTS (SELECT 1 FROM measurement m "
-                        "JOIN run ON run.id = m.run_id WHERE run.device_id = d.id) ORDER BY id",
+                        "SELECT slug, timed FROM (SELECT d.id, slug, EXISTS (SELECT 1 FROM "
+                        "measurement m JOIN run ON run.id = m.run_id WHERE run.device_id = d.id) "
+                        "AS timed, EXISTS (SELECT 1 FROM throughput t JOIN run ON run.id = "
+                        "t.run_id WHERE run.device_id = d.id) AS spoke FROM device d) WHERE timed "
+                        "OR spoke ORDER BY id",
                         NULL, 0, &exporting, export_device);
     if (!status && !exporting.devices)
         status = fail(STATUS_ARGUMENT, "%s: nothing measured%s%s yet", a.db, a.device ? " on " : "",
