@@ -123,6 +123,15 @@ bench:
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
 	@$(B)/fastinfer bench $(BENCH)
 	@$(B)/fastinfer plot
+REPORT ?=
+report:
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@$(B)/fastinfer report $(REPORT)
+publish:
+	@scripts/setup.sh bench
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
+	@scripts/publish.sh $(B)/fastinfer
 TPS ?=
 tps:
 	@scripts/setup.sh bench
@@ -153,6 +162,8 @@ torch:
 	@scripts/build-torch-baseline.sh $(B)/libfastinfer_torch.so
 readme:
 	@python3 scripts/readme.py
+man: all
+	@scripts/man.sh $(B)/fastinfer build/man
 unmeasured:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@$(B)/fastinfer config --unmeasured "Tesla T4" --arch sm_75 --out configs
@@ -168,6 +179,8 @@ help:
 	@echo "make              build/release/fastinfer (config=release|debug|sanitize|coverage)"
 	@echo "make bench        bench this machine; options to the program in BENCH='--quick rmsnorm'"
 	@echo "make tune         search for the fastest points; options in TUNE='rmsnorm --seconds 60'"
+	@echo "make report       results/report/report.html; options in REPORT='--export results/nvidia-h200'"
+	@echo "make publish      bench, tune, tps and report into results/<device>/; goes on where it was cut off"
 	@echo "make test         every test this machine can run"
 	@echo "make library      build/release/libfastinfer.so, the C ABI of include/fastinfer.h"
 	@echo "make test-python  the Python package, installed into build/python-tools with PyTorch (large)"
@@ -176,9 +189,10 @@ help:
 	@echo "make gate         fail where a kernel got slower than in BASE=HEAD~1; options in GATE"
 	@echo "make torch        PyTorch in .venv, for the baseline"
 	@echo "make readme       README's tables from results/"
+	@echo "make man          build/man/fastinfer*.1, from --help (needs help2man)"
 	@echo "make unmeasured   configs/tesla-t4.json by compiling alone: nothing in it was timed"
 	@echo "make format | check-format | tidy | clean"
 
 .FORCE:
-.PHONY: all library bench tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
+.PHONY: all library bench man publish report tune tps test test-python test-gpu fuzz gate torch readme unmeasured format check-format tidy clean help build-tests .FORCE
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -11,6 +11,7 @@ int cli_devices(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_tune(int argc, char **argv);
 int cli_export(int argc, char **argv);
+int cli_report(int argc, char **argv);
 int cli_plot(int argc, char **argv);
 int cli_build(int argc, char **argv);
 int cli_gate(int argc, char **argv);
@@ -21,6 +22,15 @@ int cli_config(int argc, char **argv);
 int cli_generate(int argc, char **argv);
 int cli_tps(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
+int cli_completion(int argc, char **argv);
+
+/* The table of verbs, in the order in which --help shows them. */
+struct verb {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+};
+int cli_verbs(void);
+const struct verb *cli_verb(int index);
 
 struct argp_state;
 /* A whole number from least to most; else the usage error that argp_error() makes of it. */

@@ -89,7 +89,7 @@ static enum status take_evaluation(void *context, int columns, const char *const
 
 static enum status write_cells(FILE *csv, const struct explain_case *which,
                                const struct explanation *why, const struct explain_sample *samples,
-                               int count, char newest[5][128]) {
+                               int count, const char *const newest[5]) {
     const struct explain_effect *x = &why->effect[0], *y = &why->effect[1];
     const struct tunable *tunables = which->kernel->tunables;
     const char *fields[] = {which->kernel->name, which->dtype, which->problem, which->residency,
@@ -118,12 +118,23 @@ static bool two_vary(const struct explanation *why) {
            why->effect[1].levels > 1;
 }
 
+enum status explain_plot_cells(const char *path, const struct explain_case *which,
+                               const struct explanation *why, const struct explain_sample *samples,
+                               int count, const char *const newest[5]) {
+    if (!two_vary(why))
+        return fail(STATUS_MISSING, "fewer than two tunables of %s have several values",
+                    which->kernel->name);
+    FILE *csv = fopen(path, "w");
+    if (!csv) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
+    fprintf(csv, ABOUT ",x_tunable,y_tunable,x,y,best_us,percent_over_best,points,failed\n");
+    return finish(csv, path, write_cells(csv, which, why, samples, count, newest));
+}
+
 enum status explain_plot(struct store *store, const struct explain_case *which,
                          const struct explanation *why, const struct explain_sample *samples,
                          int count, const char *folder) {
     struct searching searching = {.best_us = NAN};
     char path[1200];
-    FILE *csv;
     if (mkdir(folder, 0777) && errno != EEXIST)
         return fail(STATUS_SYSTEM, "%s: the folder could not be made: %s", folder, strerror(errno));
     TRY(create(folder, "search", path, sizeof path, &searching.csv));
@@ -134,8 +145,9 @@ enum status explain_plot(struct store *store, const struct explain_case *which,
         fprintf(stderr, "fastinfer: no heat map: fewer than two tunables have several values\n");
         return STATUS_OK;
     }
-    TRY(create(folder, "heatmap", path, sizeof path, &csv));
-    fprintf(csv, ABOUT ",x_tunable,y_tunable,x,y,best_us,percent_over_best,points,failed\n");
-    TRY(finish(csv, path, write_cells(csv, which, why, samples, count, searching.newest)));
+    const char *newest[5];
+    for (int i = 0; i < 5; i++) newest[i] = searching.newest[i];
+    snprintf(path, sizeof path, "%s/heatmap.csv", folder);
+    TRY(explain_plot_cells(path, which, why, samples, count, newest));
     return draw("heatmap", path, folder);
 }

@@ -10,4 +10,10 @@ enum status explain_plot(struct store *store, const struct explain_case *which,
                          const struct explanation *why, const struct explain_sample *samples,
                          int count, const char *folder);
 
+/* Writes the heat map's CSV alone. `newest` are device, driver, commit, dirty and date.
+ * STATUS_MISSING where fewer than two tunables have several values. */
+enum status explain_plot_cells(const char *path, const struct explain_case *which,
+                               const struct explanation *why, const struct explain_sample *samples,
+                               int count, const char *const newest[5]);
+
 #endif

@@ -9,6 +9,8 @@
 
 #include "cli/cli.h"
 #include "cli/export.h"
+#include "cli/export_check.h"
+#include "cli/export_tables.h"
 #include "harness/config_file.h"
 #include "harness/show.h"
 #include "harness/t4.h"
@@ -22,7 +24,9 @@ enum {
     KEY_DEVICE,
     KEY_ALL,
     KEY_SPACES,
-    KEY_TUNING
+    KEY_TUNING,
+    KEY_CHECK,
+    KEY_TABLES
 };
 static const struct argp_option options[] = {
     {"db", KEY_DB, "FILE", 0, "the database (default results/fastinfer.db)", 0},
@@ -33,6 +37,10 @@ static const struct argp_option options[] = {
      "also write DIR/<device>.json: the best point of each problem", 0},
     {"all", KEY_ALL, NULL, 0, "also points.csv: every point, not only the best", 0},
     {"tuning", KEY_TUNING, NULL, 0, "only tuning.csv: what searches came to (view tuned)", 0},
+    {"tables", KEY_TABLES, NULL, 0,
+     "also tuning.csv, tps.csv, steps.csv, position.csv and traffic.csv, where there are any", 0},
+    {"check", KEY_CHECK, "FILE|DIR", 0,
+     "check an export, results/<device> or a file of it, and do nothing else (exit 2: bad)", 0},
     {"spaces", KEY_SPACES, "N", OPTION_ARG_OPTIONAL,
      "also spaces/: the scans of each problem with N points or more (200), results as "
      "*.t4.json.gz, "
@@ -41,9 +49,9 @@ static const struct argp_option options[] = {
     {0}};
 
 struct arguments {
-    const char *db, *out, *format, *configs, *device;
+    const char *db, *out, *format, *configs, *device, *check;
     bool all;
-    bool tuning;
+    bool tuning, tables;
     int spaces; /* 0: none */
 };
 
@@ -67,6 +75,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_CONFIGS:
         a->configs = arg;
         break;
+    case KEY_TABLES:
+        a->tables = true;
+        break;
+    case KEY_CHECK:
+        a->check = arg;
+        break;
     case KEY_TUNING:
         a->tuning = true;
         break;
@@ -85,11 +99,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
+static bool silent; /* export_silently() */
+void export_silently(void) { silent = true; }
+
 /* A row's sink: CSV text, or a JSON array. */
 struct sink {
     FILE *csv;
     json_t *json;
     int rows;
+    bool quiet;
 };
 
 void export_csv_field(FILE *out, const char *text) {
@@ -134,14 +152,14 @@ static enum status save(const char *path, struct sink *sink) {
     }
     json_decref(sink->json);
     if (!good) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
-    printf("%s: %d rows\n", path, sink->rows);
+    if (!sink->quiet && !silent) printf("%s: %d rows\n", path, sink->rows);
     return STATUS_OK;
 }
 
-enum status export_query(struct store *store, const char *format, const char *folder,
-                         const char *name, const char *sql, const char *slug) {
+static enum status write_rows(struct store *store, const char *format, const char *folder,
+                              const char *name, const char *sql, const char *slug, int *rows) {
     char path[1200];
-    struct sink sink = {0};
+    struct sink sink = {.quiet = rows != NULL};
     snprintf(path, sizeof path, "%s/%s.%s", folder, name, format);
     if (!strcmp(format, "json"))
         sink.json = json_array();
@@ -150,7 +168,18 @@ enum status export_query(struct store *store, const char *format, const char *fo
     const char *params[] = {slug};
     enum status status = store_query(store, sql, params, 1, &sink, take_row);
     enum status saved = save(path, &sink);
+    if (rows) *rows = sink.rows;
     return status ? status : saved;
+}
+
+static enum status write_query(struct store *store, const char *format, const char *folder,
+                               const char *name, const char *sql, const char *slug) {
+    return write_rows(store, format, folder, name, sql, slug, NULL);
+}
+
+enum status export_csv(struct store *store, const char *device_slug, const char *folder,
+                       const char *name, const char *sql, int *rows) {
+    return write_rows(store, "csv", folder, name, sql, device_slug, rows);
 }
 
 /* Rounded to what the clock can tell (NULL stays NULL); ceilings' own problems are left out. */
@@ -177,7 +206,7 @@ static enum status write_best(struct store *store, const char *format, const cha
              "%sbest WHERE device_slug = ? AND (kernel <> 'stream' OR in_contest) ORDER BY kernel, "
              "dtype, residency, launch, rows, read_bytes, problem",
              columns_sql);
-    return export_query(store, format, folder, "bench", sql, slug);
+    return write_query(store, format, folder, "bench", sql, slug);
 }
 
 enum status export_folder(const char *out, const char *device_slug, char *folder, size_t bytes) {
@@ -193,7 +222,7 @@ enum status export_bench_csv(struct store *store, const char *device_slug, const
 }
 
 static enum status write_environment(struct store *store, const char *folder, const char *slug) {
-    return export_query(
+    return write_query(
         store, "json", folder, "environment",
         "SELECT run.id AS run, d.name AS device, d.slug AS device_slug, d.kind AS device_kind, "
         "d.arch, d.facts, driver, compiler, baseline, commit_id AS \"commit\", dirty, "
@@ -206,6 +235,10 @@ static enum status write_environment(struct store *store, const char *folder, co
         slug);
 }
 
+enum status export_environment(struct store *store, const char *device_slug, const char *folder) {
+    return write_environment(store, folder, device_slug);
+}
+
 struct exporting {
     struct store *store;
     const struct arguments *a;
@@ -216,27 +249,26 @@ static enum status export_device(void *context, int columns, const char *const *
                                  const char *const *v) {
     struct exporting *e = context;
     char folder[1100], sql[4096];
-    int64_t speeds;
     (void)columns, (void)names;
     if (e->a->device && strcmp(e->a->device, v[0]) != 0) return STATUS_OK;
     e->devices++;
     TRY(export_folder(e->a->out, v[0], folder, sizeof folder));
     if (e->a->tuning)
-        return export_query(e->store, e->a->format, folder, "tuning",
-                            "SELECT * FROM tuned WHERE device_slug = ? AND stopped <> 'between' "
-                            "ORDER BY kernel, dtype, "
-                            "residency, launch, rows, problem",
-                            v[0]);
+        return write_query(e->store, e->a->format, folder, "tuning",
+                           "SELECT * FROM tuned WHERE device_slug = ? AND stopped <> 'between' "
+                           "ORDER BY kernel, dtype, "
+                           "residency, launch, rows, problem",
+                           v[0]);
     if (e->a->all) {
         snprintf(sql, sizeof sql,
                  "%sresults WHERE device_slug = ? ORDER BY kernel, dtype, residency, launch, rows, "
                  "read_bytes, problem, median_us",
                  columns_sql);
-        TRY(export_query(e->store, e->a->format, folder, "points", sql, v[0]));
+        TRY(write_query(e->store, e->a->format, folder, "points", sql, v[0]));
     }
-    if (*v[1] == '1') TRY(write_best(e->store, e->a->format, v[0], folder));
-    if (*v[1] == '1') TRY(write_environment(e->store, folder, v[0]));
-    TRY(export_tps(e->store, e->a->format, v[0], folder, &speeds));
+    TRY(write_best(e->store, e->a->format, v[0], folder));
+    TRY(write_environment(e->store, folder, v[0]));
+    if (e->a->tables) TRY(export_tables(e->store, v[0], folder, true));
     if (e->a->spaces) {
         struct t4_counts counts;
         snprintf(sql, sizeof sql, "%.1000s/spaces", folder);
@@ -251,30 +283,29 @@ static enum status export_device(void *context, int columns, const char *const *
 }
 
 int cli_export(int argc, char **argv) {
-    static const struct argp argp = {
-        options,
-        parse,
-        NULL,
-        "Writes <device>/bench.csv, environment.json and, where fastinfer tps "
-        "ran, tps.csv and step_parts.csv from the database.",
-        NULL,
-        NULL,
-        NULL};
+    static const struct argp argp = {options,
+                                     parse,
+                                     NULL,
+                                     "Writes <device>/bench.csv and environment.json from the "
+                                     "database.",
+                                     NULL,
+                                     NULL,
+                                     NULL};
     struct arguments a = {.db = "results/fastinfer.db", .out = "results", .format = "csv"};
     struct exporting exporting = {.a = &a};
     argv[0] = cli_name("export");
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
-    enum status status = store_open_readonly(a.db, &exporting.store);
+    enum status status = a.check ? export_check(a.check) : STATUS_OK;
+    if (a.check) return status ? cli_error(status) : 0;
+    status = store_open_readonly(a.db, &exporting.store);
     if (!status)
-        status =
-            store_query(exporting.store,
-                        "SELECT slug, timed FROM (SELECT d.id, slug, EXISTS (SELECT 1 FROM "
-                        "measurement m JOIN run ON run.id = m.run_id WHERE run.device_id = d.id) "
-                        "AS timed, EXISTS (SELECT 1 FROM throughput t JOIN run ON run.id = "
-                        "t.run_id WHERE run.device_id = d.id) AS spoke FROM device d) WHERE timed "
-                        "OR spoke ORDER BY id",
-                        NULL, 0, &exporting, export_device);
+        status = store_query(
+            exporting.store,
+            "SELECT slug FROM device d WHERE EXISTS (SELECT 1 FROM measurement m "
+            "JOIN run ON run.id = m.run_id WHERE run.device_id = d.id) OR EXISTS (SELECT 1 FROM "
+            "throughputs t WHERE t.device_slug = d.slug) ORDER BY id",
+            NULL, 0, &exporting, export_device);
     if (!status && !exporting.devices)
         status = fail(STATUS_ARGUMENT, "%s: nothing measured%s%s yet", a.db, a.device ? " on " : "",
                       a.device ? a.device : "");

@@ -9,14 +9,15 @@
 /* Writes FOLDER/bench.csv: the best point of every problem and policy of a device. */
 enum status export_bench_csv(struct store *store, const char *device_slug, const char *folder);
 
-/* Writes FOLDER/NAME.FORMAT (csv or json): what `sql` gives for the device, its one parameter. */
-enum status export_query(struct store *store, const char *format, const char *folder,
-                         const char *name, const char *sql, const char *device_slug);
+/* From now on no file that is written is named on standard output. */
+void export_silently(void);
 
-/* Writes FOLDER/tps and FOLDER/step_parts: tokens a second, and where the profiled steps' time
- * went, the latest of each setting. Nothing where the device has none; *rows says how many. */
-enum status export_tps(struct store *store, const char *format, const char *device_slug,
-                       const char *folder, int64_t *rows);
+/* FOLDER/environment.json: the device's runs. */
+enum status export_environment(struct store *store, const char *device_slug, const char *folder);
+
+/* FOLDER/<name>.csv from a query whose one parameter is the device; says nothing of it. */
+enum status export_csv(struct store *store, const char *device_slug, const char *folder,
+                       const char *name, const char *sql, int *rows);
 
 /* A field of a CSV, quoted where it has to be; NULL is an empty one. */
 void export_csv_field(FILE *out, const char *text);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/gate_history.h"
 #include "harness/gate_pool.h"
 #include "harness/snapshot.h"
 #include "kernels/registry.h"
@@ -30,7 +31,8 @@ enum {
     KEY_CONFIGS,
     KEY_RESULTS,
     KEY_BETWEEN,
-    KEY_KEEP
+    KEY_KEEP,
+    KEY_HISTORY
 };
 static const struct argp_option options[] = {
     {"base", KEY_BASE, "REF", 0, "compare with this commit or branch, built in a worktree", 0},
@@ -42,6 +44,8 @@ static const struct argp_option options[] = {
     {"quick", KEY_QUICK, NULL, 0, "fewer problems are timed", 0},
     {"junit", KEY_JUNIT, "FILE", 0, "write JUnit XML", 0},
     {"markdown", KEY_MARKDOWN, "FILE", 0, "write a summary (default: $GITHUB_STEP_SUMMARY)", 0},
+    {"history", KEY_HISTORY, "FILE", 0,
+     "append the verdicts to this CSV, e.g. results/<device>/gate.csv", 0},
     {"annotate", KEY_ANNOTATE, NULL, 0, "print GitHub annotations (default in GitHub Actions)", 0},
     {"unsure", KEY_UNSURE, "CODE", 0, "exit code where a verdict is unsure (default 3)", 0},
     {"configs", KEY_CONFIGS, "DIR", 0, "configurations (default configs)", 0},
@@ -52,7 +56,7 @@ static const struct argp_option options[] = {
     {0}};
 
 struct arguments {
-    const char *against, *base, *emit, *device, *junit, *markdown, *results;
+    const char *against, *base, *emit, *device, *junit, *markdown, *results, *history;
     struct snapshot_options snapshot;
     bool exact, annotate, keep;
     int unsure;
@@ -75,6 +79,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case KEY_DEVICE:
         a->device = arg;
+        break;
+    case KEY_HISTORY:
+        a->history = arg;
         break;
     case KEY_EXACT:
         a->exact = true;
@@ -299,6 +306,13 @@ static enum status emit(const struct arguments *a) {
     return STATUS_OK;
 }
 
+static enum status append_history(const struct arguments *a, const char *device,
+                                  const struct gate_report *report) {
+    struct device_info info = {.name = "none"};
+    if (!strncmp(device, "cuda:", 5)) TRY(device_describe_cuda(atoi(device + 5), &info));
+    return gate_history_append(a->history, report, info.name, info.driver);
+}
+
 static enum status write_reports(const struct arguments *a, const struct gate_report *report) {
     const char *summary = a->markdown ? a->markdown : getenv("GITHUB_STEP_SUMMARY");
     const char *actions = getenv("GITHUB_ACTIONS");
@@ -338,6 +352,7 @@ int cli_gate(int argc, char **argv) {
     enum status status = a.emit ? emit(&a) : compare(&a, device, &report);
     clear_progress();
     if (!status && !a.emit) status = write_reports(&a, &report);
+    if (!status && !a.emit && a.history) status = append_history(&a, device, &report);
     int code = status ? cli_error(status) : a.emit ? 0 : gate_exit_code(&report, a.unsure);
     gate_report_free(&report);
     return code;

@@ -23,19 +23,23 @@ void gnuplot_scripts(char *out, size_t bytes) {
 }
 
 bool gnuplot_draws_bench(const char *name) {
-    static const char *const others[] = {"look.gp", "style.gp", "convergence.gp", "heatmap.gp",
-                                         "search.gp"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (!strcmp(name, others[i])) return false;
-    return true;
+    static const char *const bench[] = {"bandwidth.gp", "roofline.gp", "speedup.gp"};
+    for (size_t i = 0; i < sizeof bench / sizeof *bench; i++)
+        if (!strcmp(name, bench[i])) return true;
+    return false;
 }
 
 int gnuplot_run(const char *script, const char *csv, const char *out, char *line, size_t bytes) {
-    char set[2400], log[] = "/tmp/fastinfer-plot-XXXXXX";
+    return gnuplot_run_with(script, csv, out, "", line, bytes);
+}
+
+int gnuplot_run_with(const char *script, const char *csv, const char *out, const char *settings,
+                     char *line, size_t bytes) {
+    char set[4096], log[] = "/tmp/fastinfer-plot-XXXXXX";
     int state = -1, fd = mkstemp(log);
     pid_t child;
     posix_spawn_file_actions_t actions;
-    snprintf(set, sizeof set, "csv='%s'; out='%s'", csv, out);
+    snprintf(set, sizeof set, "csv='%s'; out='%s'; %s", csv, out, settings);
     const char *argv[] = {"gnuplot", "-e", set, script, NULL};
     posix_spawn_file_actions_init(&actions);
     if (fd >= 0) {

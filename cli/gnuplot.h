@@ -16,5 +16,8 @@ void gnuplot_scripts(char *out, size_t bytes);
 bool gnuplot_draws_bench(const char *name);
 /* gnuplot's exit code, with the first line it printed; -1 where it could not be started. */
 int gnuplot_run(const char *script, const char *csv, const char *out, char *line, size_t bytes);
+/* The same with variables of the script set: "forms='svg'; kernel='rmsnorm'". */
+int gnuplot_run_with(const char *script, const char *csv, const char *out, const char *settings,
+                     char *line, size_t bytes);
 
 #endif

@@ -10,10 +10,7 @@
 #include "kernels/registry.h"
 #include "runtime/kernel.h"
 
-static const struct verb {
-    const char *name, *help;
-    int (*run)(int argc, char **argv);
-} verbs[] = {
+static const struct verb verbs[] = {
     {"devices", "list GPUs and the CPU device, with what they were measured to do", cli_devices},
     {"bench", "compile, verify and time kernels against PyTorch eager", cli_bench},
     {"tune", "search for the fastest points and write configs/<device>.json", cli_tune},
@@ -30,9 +27,14 @@ static const struct verb {
     {"generate", "text in, text out, with a model on this machine", cli_generate},
     {"tps", "measure a model's tokens a second", cli_tps},
     {"tokenize", "ids and tokens of a text, by a model's tokenizer.json", cli_tokenize},
+    {"report", "everything that was measured, as one page", cli_report},
     {"plot", "draw speedup, bandwidth and roofline with gnuplot", cli_plot},
+    {"completion", "verbs, options and kernels, completed by bash or zsh", cli_completion},
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
+
+int cli_verbs(void) { return VERBS; }
+const struct verb *cli_verb(int index) { return &verbs[index]; }
 
 int cli_error(enum status status) {
     fprintf(stderr, "fastinfer: %s\n", fail_message());
@@ -73,8 +75,25 @@ static void usage(FILE *out) {
             "fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n",
             FASTINFER_VERSION);
     for (int i = 0; i < VERBS; i++)
-        fprintf(out, "  fastinfer %-9s %s\n", verbs[i].name, verbs[i].help);
+        fprintf(out, "  fastinfer %-10s %s\n", verbs[i].name, verbs[i].help);
     fprintf(out, "\nTry `fastinfer bench`, or `fastinfer VERB --help`.\n");
+}
+
+/* What a newcomer can do next; the whole list is --help's. */
+static void next_steps(void) {
+    static const char *const steps[][2] = {
+        {"fastinfer devices", "what is here to measure"},
+        {"fastinfer bench", "time every kernel against PyTorch eager and the memory's ceiling"},
+        {"fastinfer tune", "search for faster points and write configs/<device>.json"},
+        {"fastinfer tps", "tokens a second of a whole model"},
+        {"fastinfer report", "all of it as one page, results/report/report.html"},
+    };
+    printf("fastinfer %s: find, prove and keep the fastest fused CUDA kernels on this GPU\n\n"
+           "Next:\n",
+           FASTINFER_VERSION);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        printf("  %-18s %s\n", steps[i][0], steps[i][1]);
+    printf("\n`fastinfer --help` lists all verbs, `fastinfer VERB --help` explains one.\n");
 }
 
 static int unknown_verb(const char *word) {
@@ -92,7 +111,7 @@ int main(int argc, char **argv) {
     const char *folder = getenv("FASTINFER_KERNELS"); /* set by --kernels, also for workers */
     if (folder && *folder && registry_add_folder(folder)) return cli_error(STATUS_ARGUMENT);
     if (argc < 2) {
-        usage(stdout);
+        next_steps();
         return 0;
     }
     if (!strcmp(argv[1], "worker")) return worker_main();

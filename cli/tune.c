@@ -6,11 +6,19 @@
 
 #include "cli/cli.h"
 #include "cli/run_options.h"
+#include "cli/tune_audit.h"
 #include "harness/config_file.h"
 #include "harness/show.h"
 #include "harness/tune_plan.h"
 
-enum { KEY_STRATEGY = RUN_OPTIONS_LAST + 1, KEY_EVALUATIONS, KEY_SECONDS, KEY_STATUS, KEY_PLAN };
+enum {
+    KEY_STRATEGY = RUN_OPTIONS_LAST + 1,
+    KEY_EVALUATIONS,
+    KEY_SECONDS,
+    KEY_STATUS,
+    KEY_PLAN,
+    KEY_AUDIT
+};
 static const struct argp_option options[] = {
     {"strategy", KEY_STRATEGY, "NAME", 0,
      "auto (default), exhaustive, random, genetic, local, annealing", 0},
@@ -21,13 +29,15 @@ static const struct argp_option options[] = {
     {"status", KEY_STATUS, NULL, 0, "only show how far the latest search came", 0},
     {"plan", KEY_PLAN, "ARCH", OPTION_ARG_OPTIONAL,
      "only count the work, for the device or an architecture that is not here (sm_90)", 0},
+    {"audit", KEY_AUDIT, NULL, 0,
+     "only compare what was chosen with the best of the spaces that --exhaust scanned", 0},
     {0}};
 
 struct arguments {
     struct run_options run;
     struct tune_options tune;
-    bool status, plan;
-    const char *arch;
+    bool status, plan, audit;
+    int arch; /* to plan for; 0: the device's */
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -48,8 +58,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case KEY_STATUS:
         a->status = true;
         break;
+    case KEY_AUDIT:
+        a->audit = true;
+        break;
     case KEY_PLAN:
-        a->plan = true, a->arch = arg;
+        a->plan = true, a->arch = arg ? cli_arch(state, arg) : 0;
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -94,12 +107,8 @@ static enum status show_status(struct store *store) {
 
 static enum status describe_device(const struct arguments *a, struct device_info *out) {
     const char *id = a->run.bench.device;
-    int arch = 0, end = 0;
     if (a->arch) {
-        if (sscanf(a->arch, "sm_%d%n", &arch, &end) != 1 || a->arch[end] || arch < 50 || arch > 150)
-            return fail(STATUS_ARGUMENT,
-                        "--plan: \"%s\"; an architecture was expected: sm_75, sm_90", a->arch);
-        device_describe_arch(arch, out);
+        device_describe_arch(a->arch, out);
         return STATUS_OK;
     }
     if (!strncmp(id, "cuda", 4)) return device_describe_cuda(0, out);
@@ -231,10 +240,11 @@ int cli_tune(int argc, char **argv) {
         status = show_plan(&a);
         return status ? cli_error(status) : 0;
     }
+    bool reads = a.status || a.audit;
     status =
-        a.status ? store_open_readonly(a.run.bench.db, &store) : store_open(a.run.bench.db, &store);
+        reads ? store_open_readonly(a.run.bench.db, &store) : store_open(a.run.bench.db, &store);
     if (status) return cli_error(status);
-    status = a.status ? show_status(store) : tune(&a, store);
+    status = a.audit ? tune_audit(store) : a.status ? show_status(store) : tune(&a, store);
     store_close(store);
     return status ? cli_error(status) : 0;
 }

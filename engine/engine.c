@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "engine/engine_internal.h"
-#include "kernels/registry.h"
 #include "kernels/rope/rope.h"
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -250,7 +249,7 @@ static enum status upload_words(struct engine *e, void *to, int64_t at, const vo
 }
 
 static enum status choose(struct engine *e, int sequence, void *row) {
-    struct step_range range = {sequence, 1, 0, false};
+    struct step_range range = {.first = sequence, .count = 1};
     program_free(e->choose[sequence]);
     e->choose[sequence] = NULL;
     TRY(program_new(e->shelf, &e->choose[sequence]));
@@ -260,15 +259,14 @@ static enum status choose(struct engine *e, int sequence, void *row) {
 
 enum status engine_prompt(struct engine *e, int sequence, const int32_t *ids, int64_t count) {
     void *last = NULL;
-    const struct kernel *kernel;
     TRY(check_sequence(e, sequence));
     TRY(check_prompt(e, ids, count));
     int32_t position = (int32_t)count - 1; /* the choice adds one */
     TRY(upload_words(e, e->history, sequence * e->capacity, ids, count));
-    if (!e->matmul || registry_find("attention_prefill", &kernel))
-        TRY(prefill_by_steps(e, sequence, ids, count, &last));
-    else
+    if (e->matmul)
         TRY(prefill_run(e, sequence, count, &last));
+    else
+        TRY(prefill_by_steps(e, sequence, ids, count, &last));
     TRY(upload_words(e, e->position, sequence, &position, 1));
     TRY(choose(e, sequence, last));
     e->filled[sequence] = count;
@@ -294,7 +292,7 @@ static enum status program_for(struct engine *e, int64_t context, struct program
     if (end > e->capacity) end = e->capacity;
     *out = e->decode[bucket];
     if (*out) return STATUS_OK;
-    struct step_range range = {0, e->batch, end, false};
+    struct step_range range = {.count = e->batch, .context = end};
     struct program *program;
     TRY(program_new(e->shelf, &program));
     enum status status =

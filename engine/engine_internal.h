@@ -84,7 +84,7 @@ struct workspace step_rows(const struct engine *engine, int first);
 /* Takes `count` ids, already in the engine's history, through the model into a sequence's caches
  * from position 0 on; *last is the last one's residual. */
 enum status prefill_run(struct engine *engine, int sequence, int64_t count, void **last);
-/* The same position by position, as decode steps: for kernels that a prefill lacks. */
+/* The same position by position, as decode steps: where nobody multiplies matrices. */
 enum status prefill_by_steps(struct engine *engine, int sequence, const int32_t *ids, int64_t count,
                              void **last);
 

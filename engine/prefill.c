@@ -2,23 +2,14 @@
  * library, our kernels between them. Products add to the fp32 residual themselves. */
 #include "engine/engine_internal.h"
 
+/* Launches without a graph: the problem changes with rows and start. */
 static const struct policy policy = {RESIDENCY_WEIGHTS_COLD, LAUNCH_STREAM};
 
 struct pass { /* rows [start, start + rows) of a sequence */
     struct engine *engine;
-    struct program *program; /* the launches between two products, run at once */
     int sequence;
     int64_t start, rows, layer;
 };
-
-/* Launches without a graph: the problem changes with rows and start. */
-static enum status run(struct pass *p, const struct call *call) {
-    TRY(program_new(p->engine->shelf, &p->program));
-    enum status status = program_add(p->program, call);
-    if (!status) status = program_run(p->program);
-    program_free(p->program);
-    return status;
-}
 
 static enum status multiply(const struct pass *p, const void *a, const void *b, void *c,
                             const int64_t inputs_outputs[2], bool into_residual) {
@@ -42,7 +33,7 @@ static enum status norm(struct pass *p, void *weight) {
         .kernel = "norm_wide", .policy = policy, .pointer = {w->normed, w->residual, weight}};
     TRY(problem_of(call.kernel, p->engine->dtype, &call.problem, "rows=%lld,hidden=%lld,eps=%.17g",
                    (long long)p->rows, (long long)c->hidden, c->rms_eps));
-    return run(p, &call);
+    return shelf_launch(p->engine->shelf, &call);
 }
 
 static void *cache_of(const struct pass *p, void **cache) {
@@ -67,7 +58,7 @@ static enum status append(struct pass *p) {
                    (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, c->qk_norm,
                    rope, w->qkv_bias != NULL, (long long)p->rows, (long long)p->start,
                    (long long)e->capacity, c->rms_eps));
-    return run(p, &call);
+    return shelf_launch(p->engine->shelf, &call);
 }
 
 static enum status attend(struct pass *p) {
@@ -83,7 +74,7 @@ static enum status attend(struct pass *p) {
                    (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim,
                    (long long)p->rows, (long long)p->start, (long long)e->capacity,
                    (long long)(c->windowed[p->layer] ? c->window : 0)));
-    return run(p, &call);
+    return shelf_launch(p->engine->shelf, &call);
 }
 
 /* A model with a bias on its output projection is rare: it is added row by row, by a product with
@@ -101,7 +92,7 @@ static enum status swiglu(struct pass *p) {
                         .pointer = {e->prefill.activation, e->prefill.gate_up, NULL}};
     TRY(problem_of(call.kernel, e->dtype, &call.problem, "rows=%lld,width=%lld,packed=1",
                    (long long)p->rows, (long long)e->model->config.intermediate));
-    return run(p, &call);
+    return shelf_launch(p->engine->shelf, &call);
 }
 
 static enum status layer(struct pass *p) {
@@ -134,7 +125,7 @@ static enum status embed(struct pass *p) {
                         .pointer = {e->prefill.residual, ids, e->weights->embedding}};
     TRY(problem_of(call.kernel, e->dtype, &call.problem, "rows=%lld,hidden=%lld,vocab=%lld",
                    (long long)p->rows, (long long)c->hidden, (long long)c->vocab));
-    return run(p, &call);
+    return shelf_launch(p->engine->shelf, &call);
 }
 
 enum status prefill_run(struct engine *e, int sequence, int64_t count, void **last) {

@@ -11,7 +11,16 @@ struct shelved {
     const struct kernel *kernel;
     struct problem problem;
     struct variant variant;
+    bool borrows; /* its code is another's */
     struct shelved *next;
+};
+
+struct chosen { /* what a call was answered with, since the last selection */
+    const struct kernel *kernel;
+    struct problem problem;
+    struct policy policy;
+    const struct shelved *shelved;
+    struct chosen *next;
 };
 
 struct opened_config {
@@ -27,7 +36,16 @@ struct shelf {
     char only[64];               /* the kernel that it is for; "": all */
     bool refused_too;
     struct shelved *first;
+    struct chosen *chosen; /* the latest first */
 };
+
+static void forget(struct shelf *s) {
+    for (struct chosen *c = s->chosen, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    s->chosen = NULL;
+}
 
 enum status shelf_open(struct device *device, struct shelf **out) {
     struct shelf *s = calloc(1, sizeof *s);
@@ -38,6 +56,7 @@ enum status shelf_open(struct device *device, struct shelf **out) {
 }
 
 enum status shelf_select(struct shelf *s, const char *configs, const char *only, bool refused_too) {
+    forget(s);
     s->refused_too = refused_too;
     snprintf(s->only, sizeof s->only, "%s", only ? only : "");
     s->config = NULL;
@@ -56,9 +75,10 @@ enum status shelf_select(struct shelf *s, const char *configs, const char *only,
 
 void shelf_close(struct shelf *s) {
     if (!s) return;
+    forget(s);
     for (struct shelved *v = s->first, *next; v; v = next) {
         next = v->next;
-        variant_close(s->device, &v->variant);
+        if (!v->borrows) variant_close(s->device, &v->variant);
         free(v);
     }
     for (struct opened_config *c = s->configs, *next; c; c = next) {
@@ -88,33 +108,83 @@ bool shelf_uses(const struct shelf *s, const struct config_match *match) {
     return s->refused_too || !match->entry->refused;
 }
 
+/* Variants of one code differ by their plans alone where there is no scratch: then rows and start
+ * may change from call to call and nothing is loaded again. */
+static bool borrow(const struct shelf *s, struct shelved *v) {
+    const struct kernel *kernel = v->kernel;
+    struct plan plan = kernel->plan(&v->problem, &v->variant.point, &s->device->info);
+    for (const struct shelved *of = s->first; of && !plan.scratch_bytes; of = of->next) {
+        bool same = of->kernel == kernel && of->problem.dtype == v->problem.dtype &&
+                    point_equal(kernel, &of->variant.point, &v->variant.point) &&
+                    of->variant.plan.stages == plan.stages;
+        for (int i = 0; i < kernel->size_count && same; i++)
+            same = !kernel->sizes[i].compiled || of->problem.size[i] == v->problem.size[i];
+        for (int i = 0; i < plan.stages && same; i++)
+            same = !strcmp(of->variant.plan.stage[i].entry, plan.stage[i].entry) &&
+                   of->variant.plan.stage[i].shared_bytes == plan.stage[i].shared_bytes;
+        if (!same) continue;
+        v->variant = of->variant, v->variant.plan = plan, v->variant.scratch = NULL;
+        return v->borrows = true;
+    }
+    return false;
+}
+
 /* A variant's plan and scratch are for one problem: the whole problem is the key. */
-static enum status find(struct shelf *s, const struct kernel *kernel, const struct call *call,
-                        const struct shelved **out) {
-    struct point point;
-    const struct problem *problem = &call->problem;
-    struct config_match match;
-    bool found = shelf_find(s, kernel, problem, call->policy, &match) && shelf_uses(s, &match);
-    if (found)
-        point = match.entry->point;
-    else
-        TRY(space_default(kernel, problem, &s->device->info, &point));
+static enum status shelve(struct shelf *s, const struct kernel *kernel,
+                          const struct problem *problem, const struct point *point,
+                          const struct shelved **out) {
     for (struct shelved *v = s->first; v; v = v->next)
         if (v->kernel == kernel && problem_equal(&v->problem, problem) &&
-            point_equal(kernel, &v->variant.point, &point))
+            point_equal(kernel, &v->variant.point, point))
             return *out = v, STATUS_OK;
     struct shelved *v = calloc(1, sizeof *v);
     if (!v) return fail(STATUS_SYSTEM, "out of memory");
-    enum status status = variant_open(s->device, kernel, problem, &point, &v->variant);
+    v->kernel = kernel, v->problem = *problem, v->variant.point = *point;
+    enum status status = STATUS_OK;
+    if (!kernel->legal(problem, point, &s->device->info, NULL) || !borrow(s, v))
+        status = variant_open(s->device, kernel, problem, point, &v->variant);
     if (status) {
         char text[MAX_TEXT];
         problem_format(kernel, problem, text);
         free(v);
         return fail_context(status, "%s, %s", kernel->name, text);
     }
-    v->kernel = kernel, v->problem = *problem, v->next = s->first;
+    v->next = s->first;
     *out = s->first = v;
     return STATUS_OK;
+}
+
+/* What was chosen before comes first: a prompt asks for the same few things layer after layer. */
+static enum status find(struct shelf *s, const struct kernel *kernel, const struct call *call,
+                        const struct shelved **out) {
+    struct config_match match;
+    struct point point;
+    for (struct chosen **at = &s->chosen, *c; (c = *at); at = &c->next) {
+        if (c->kernel != kernel || !problem_equal(&c->problem, &call->problem) ||
+            c->policy.residency != call->policy.residency ||
+            c->policy.launch != call->policy.launch)
+            continue;
+        *at = c->next, c->next = s->chosen, s->chosen = c;
+        return *out = c->shelved, STATUS_OK;
+    }
+    if (shelf_find(s, kernel, &call->problem, call->policy, &match) && shelf_uses(s, &match))
+        point = match.entry->point;
+    else
+        TRY(space_default(kernel, &call->problem, &s->device->info, &point));
+    TRY(shelve(s, kernel, &call->problem, &point, out));
+    struct chosen *c = malloc(sizeof *c);
+    if (!c) return fail(STATUS_SYSTEM, "out of memory");
+    *c = (struct chosen){kernel, call->problem, call->policy, *out, s->chosen};
+    s->chosen = c;
+    return STATUS_OK;
+}
+
+enum status shelf_launch(struct shelf *s, const struct call *call) {
+    const struct kernel *kernel;
+    const struct shelved *v;
+    TRY(registry_find(call->kernel, &kernel));
+    TRY(find(s, kernel, call, &v));
+    return variant_launch(s->device, &v->variant, kernel, &v->problem, call->pointer);
 }
 
 enum status problem_of(const char *name, enum dtype dtype, struct problem *out, const char *format,

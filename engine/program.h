@@ -33,6 +33,8 @@ struct call {
 /* A problem from its text: "hidden=3072,batch=1". The kernel's name is checked, too. */
 enum status problem_of(const char *kernel, enum dtype dtype, struct problem *out,
                        const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Enqueues one call, on its own. */
+enum status shelf_launch(struct shelf *shelf, const struct call *call);
 
 struct program;
 enum status program_new(struct shelf *shelf, struct program **out);

@@ -177,8 +177,9 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
         taken++;
         choose(list, kernel, &problem, false);
     }
-    if (!taken && kernel->problem_count) { /* none is representative: the first, but small */
-        struct problem problem = verify_odd_problem(kernel, &kernel->problems[0]);
+    if (!taken && kernel->problem_count) { /* none is representative: the first, small here */
+        struct problem problem =
+            cpu ? verify_odd_problem(kernel, &kernel->problems[0]) : kernel->problems[0];
         problem.dtype = b->options->dtype;
         /* a whole model's step stays large; the emulation would take minutes a point */
         bool large = cpu && problem_bytes(kernel, &problem) > CPU_BYTES;

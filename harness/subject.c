@@ -154,6 +154,7 @@ void subject_close(struct subject *s) {
         if (s->arena[i]) device->ops->release(device, s->arena[i]);
     for (int i = 0; i < MAX_ARGUMENTS; i++)
         if (s->pristine[i]) device->ops->release(device, s->pristine[i]);
+    if (s->reference) s->reference_free(s->reference);
     free(s);
 }
 

@@ -36,6 +36,9 @@ struct subject {
     void *pointer[MAX_SETS][MAX_ARGUMENTS]; /* into it; NULL for an empty argument */
     void *pristine[MAX_ARGUMENTS];          /* in-place arguments as given, on the device */
     size_t bytes[MAX_ARGUMENTS], offset[MAX_ARGUMENTS], set_bytes;
+    /* A reference that takes long is worked out once: verify.c's, of set 0. */
+    void *reference;
+    void (*reference_free)(void *reference);
 };
 
 /* Allocates `sets` sets (fewer where memory is short, at least one) and fills the inputs: element

@@ -168,6 +168,37 @@ DEVICE void ptx_bulk_commit() { simt_bulk_commit(); }
 template <int GROUPS> DEVICE void ptx_bulk_wait() { simt_bulk_wait(GROUPS); }
 #endif
 
+// Copies of 16 bytes into shared memory, from sm_80 on, that the thread does not wait for until it
+// waits for all of its own; zeros where not `there`.
+#if defined(__CUDACC__) && __CUDA_ARCH__ >= 800
+DEVICE void ptx_copy_async(void *to, const void *from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                     (unsigned)__cvta_generic_to_shared(to)),
+                 "l"(from), "r"(there ? 16 : 0)
+                 : "memory");
+}
+DEVICE void ptx_copy_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#elif defined(__CUDACC__)
+DEVICE void ptx_copy_async(void *, const void *, bool) {} // nothing legal comes here
+DEVICE void ptx_copy_wait() {}
+#else
+DEVICE void ptx_copy_async(void *to, const void *from, bool there) {
+    simt_copy(to, from, there ? 16 : 0);
+}
+DEVICE void ptx_copy_wait() { simt_copy_wait(); }
+#endif
+
+// 2^x within 2 u32 of itself; subnormal results are 0.
+#ifdef __CUDACC__
+DEVICE float ptx_exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#else
+DEVICE float ptx_exp2(float x) { return exp2f(x); }
+#endif
+
 // --- tensor cores -------------------------------------------------------------------------------
 //
 // A warp multiplies 16-bit tiles with fp32 sums. Who holds what, with g = lane / 4, t = lane % 4

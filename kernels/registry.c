@@ -36,6 +36,8 @@ extern char **environ;
     X(gemv_norm)                                                                                   \
     X(gemv_norm_swiglu)                                                                            \
     X(attention_decode)                                                                            \
+    X(qkv_append)                                                                                  \
+    X(attention_prefill)                                                                           \
     X(sample)                                                                                      \
     X(decode_step)
 

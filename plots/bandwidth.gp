@@ -1,4 +1,5 @@
 # bandwidth.gp - least bytes a second against rows, a panel a kernel; style.gp says how to run it
+# (copy=4287 besides: the device-to-device copy in GB/s, a dotted line)
 script = "bandwidth"
 folder = ARG0[1:strstrt(ARG0, "bandwidth.gp") - 1]
 needs = "ceiling_gbps"
@@ -17,12 +18,14 @@ do for [i = 1:n] {
         if (number(i, "rows") > most_rows) { most_rows = number(i, "rows") }
     }
 }
+if (!exists("copy")) { copy = 0 }
+highest = copy > highest ? copy : highest
 if (highest == 0) { eval refuse(3, csv . ": no kernel with rows was measured") }
 
 panels = words(kernels)
 across = panels > 4 ? 3 : panels > 1 ? 2 : 1
 down = (panels + across - 1) / across
-height = down < 3 ? 620 : 250 * down + 120
+height = panels == 1 ? 520 : down < 3 ? 620 : 250 * down + 120
 # the picture's margins and a panel's own, in pixels
 left = 92.
 right = 24.
@@ -40,14 +43,17 @@ if (most_rows <= 256) { set xtics ("1" 1, "4" 4, "16" 16, "64" 64, "256" 256) }
 set yrange [0:highest * 1.08]
 step = 10. ** floor(log10(highest))
 set ytics highest / step < 2.5 ? step / 2 : step
-# few rows leave the top left free on a GPU, the bottom where the rate hardly depends on them
+# few rows leave the top left free on a GPU, the bottom where the rate hardly depends on them; beside
+# the line of the copy there is room at the bottom right
 early = sum [i = 1:n] (drawn(i) && number(i, "rows") <= sqrt(most_rows) && gbps(i) > 0.5 * highest)
 set key left Left reverse samplen 2.2 spacing 0.95
 if (early) { set key bottom } else { set key top }
-heading = sprintf("Bandwidth over least bytes: %s, caches cold; ", dtype) \
-    . "grey dashes: the ceiling, a tuned stream"
+if (panels == 1) { set key bottom right Right noreverse }
+heading = sprintf("Bandwidth over least bytes: %s, %s; ", dtype, policy_words) \
+    . "grey dashes: the ceiling, a tuned stream" \
+    . (copy > 0 ? "; dots: a copy" : "")
 
-do for [form in "svg png"] {
+do for [form in forms] {
     eval draw(form, height)
     set label "GB/s" at screen 0.012, screen 1 - 58. / height left textcolor rgb ink
     set label "rows" at screen 0.5, screen (bottom - 46) / height center textcolor rgb ink
@@ -88,6 +94,7 @@ do for [form in "svg png"] {
         set print
         plot for [k = 1:lines] $lines index k - 1 using 1:3 smooth unique with linespoints \
                  pt (least == 1 ? 2 : 0) lc rgb "#808080" lw 1.5 dt (6, 4) notitle, \
+             for [k = 1:copy > 0] copy with lines lc rgb "#000000" lw 2 dt (2, 4) notitle, \
              for [k = 1:lines] $lines index k - 1 using 1:2 smooth unique with linespoints \
                  lt k title titles[k]
         unset label

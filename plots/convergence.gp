@@ -1,73 +1,74 @@
 # convergence.gp - the mean best time over the best of a space, against evaluations; a panel a space
 #
 #   gnuplot -e "csv='DIR/convergence.csv'; out='DIR'" convergence.gp
-# The file is what `fastinfer replay --plot DIR` writes. Exit codes: 2 the file is not what was
-# expected, 3 it is another table.
-set encoding utf8
-# print "..." inside eval: no double quotes in the sentence
-refuse(code, sentence) = sprintf("set print '-'; set print; print \"convergence.gp: %s\"; exit status %d", \
-                                 sentence, code)
-if (!exists("csv")) { eval refuse(2, "csv='DIR/convergence.csv' was expected, by gnuplot -e") }
-if (!exists("out")) { out = "." }
-if (strstrt(csv . out, "'")) { eval refuse(2, "a path without quotes was expected") }
-header = system("head -n 1 '" . csv . "'")
-if (header eq "") { eval refuse(2, csv . ": cannot be read") }
-if (strstrt(header, "space,strategy,evaluation,mean_ms,random_ms,best_ms") != 1) {
-    eval refuse(3, csv . ": holds no searches")
-}
+# (caption='...' besides: where the spaces were measured, which the file does not say). The file is
+# what `fastinfer replay --plot DIR` writes. Exit codes as in look.gp.
+script = "convergence"
+folder = ARG0[1:strstrt(ARG0, "convergence.gp") - 1]
+needs = "space strategy evaluation mean_ms random_ms best_ms"
+load folder . "look.gp"
 
-set datafile separator ","
-distinct(column) = system(sprintf("awk -F, 'NR > 1 && !seen[$%d]++ { print $%d }' '%s'", \
-                                  column, column, csv))
-spaces = distinct(1)
-strategies = distinct(2)
-if (spaces eq "") { eval refuse(3, csv . ": holds no searches") }
-rows(space, strategy) = sprintf("< awk -F, '$1 == \"%s\" && $2 == \"%s\"' '%s'", space, strategy, csv)
+set datafile columnheaders
+spaces = ""
+strategies = ""
+known(list, v) = strstrt(" " . list . " ", " " . v . " ")
+stats table using ( \
+    known(spaces, strcol("space")) ? 0 : (spaces = spaces . " " . strcol("space"), 0), \
+    known(strategies, strcol("strategy")) ? 0 \
+        : (strategies = strategies . " " . strcol("strategy"), 0), 0) nooutput
+of(name) = real(strcol(name))
+mine(space, strategy) = strcol("space") eq space && strcol("strategy") eq strategy
+over(name, space, strategy) = mine(space, strategy) ? 100 * (of(name) / of("best_ms") - 1) : NaN
 
-# Okabe and Ito's colours, dark enough on white; each with a dash of its own.
-set linetype 1 lc rgb "#0072B2" lw 2.5 dt 1
-set linetype 2 lc rgb "#D55E00" lw 2.5 dt (12, 4)
-set linetype 3 lc rgb "#009E73" lw 2.5 dt (4, 4)
-set linetype 4 lc rgb "#CC79A7" lw 2.5 dt (14, 4, 3, 4)
-set linetype 5 lc rgb "#E69F00" lw 2.5 dt (8, 3, 2, 3, 2, 3)
-set linetype 6 lc rgb "#56B4E9" lw 2.5 dt (2, 3)
-set linetype cycle 6
-ink = "#404040"
-set border 3 lc rgb ink lw 1.2
-set tics nomirror textcolor rgb "#202020"
-set grid xtics ytics lc rgb "#DDDDDD" lt 1 lw 1 dt 1
-set logscale x
-set xrange [1:*] noextend
-set key top right Right samplen 2.5 noenhanced
-
+if (!exists("caption")) { caption = "" }
+caption_lines = 1
+heading = "Searching a space: the mean best so far, over the best of all points"
 panels = words(spaces)
 across = panels > 4 ? 3 : panels > 1 ? 2 : 1
 down = (panels + across - 1) / across
-height = down < 2 ? 620 : 360 * down + 60
-do for [form in "svg png"] {
-    if (form eq "svg") {
-        set terminal svg size 1000,height dynamic font "sans-serif,16" background "#ffffff"
-    } else {
-        set terminal pngcairo size 1000,height font "Sans,12"
-    }
-    set output out . "/convergence." . form
-    set multiplot layout down, across title "Search: mean best so far, over the best of the space" \
-        noenhanced
-    do for [space in spaces] {
+height = down < 2 ? 620 : 320 * down + 180
+# margins in pixels, as fractions of the picture
+left = 92.
+gap_x = 40.
+gap_y = 84.
+top = 184.
+bottom = 96.
+panel_width = (1000 - left - 24 - gap_x * (across - 1)) / across
+panel_height = (height - top - bottom - gap_y * (down - 1)) / down
+set logscale x
+set xrange [1:*] noextend
+set format y "%g%%"
+
+do for [form in forms] {
+    eval draw(form, height)
+    set label "evaluations" at screen 0.5, screen 52. / height center textcolor rgb ink
+    set label "over best" at screen 0.012, screen 1 - (top - 34) / height left textcolor rgb ink
+    set key at screen 0.98, screen 1 - 46. / height right top horizontal Left reverse samplen 2.4 \
+            maxcols 4 maxrows 2 noenhanced
+    set multiplot
+    do for [p = 1:panels] {
+        space = word(spaces, p)
+        x0 = left + ((p - 1) % across) * (panel_width + gap_x)
+        y0 = height - top - ((p - 1) / across) * (panel_height + gap_y)
+        set lmargin at screen x0 / 1000
+        set rmargin at screen (x0 + panel_width) / 1000
+        set tmargin at screen y0 / height
+        set bmargin at screen (y0 - panel_height) / height
+        set title space noenhanced offset 0, -0.5
         # what random search has after a few evaluations is high enough to see the rest under it
-        top = real(system(sprintf("awk -F, '$1 == \"%s\" && $3 <= 5 { r = $5 / $6 } END { print r }' '%s'", \
-                                  space, csv)))
-        set title space noenhanced
-        set xlabel "evaluations" offset 0, 0.4
-        set ylabel "time over best" offset 1, 0
-        set yrange [1:top]
-        plot rows(space, word(strategies, 1)) using 3:($5 / $6) with lines lw 2 lc rgb "#000000" \
-                 dt (2, 4) title "random, expected", \
-             for [k = 1:words(strategies)] rows(space, word(strategies, k)) using 3:($4 / $6) \
-                 with lines lt k title word(strategies, k)
+        most = 0
+        stats table using (strcol("space") eq space && of("evaluation") <= 5 \
+            && (of("evaluation") == 5 || of("random_ms") / of("best_ms") - 1 < most || most == 0) \
+            ? (most = of("random_ms") / of("best_ms") - 1) : 0, 0) nooutput
+        set yrange [0:(most > 0 ? 100 * most : 1) * 1.05]
+        plot table using "evaluation":(over("random_ms", space, word(strategies, 1))) with lines \
+                 lw 2.5 lc rgb "#000000" dt (2, 4) title "random, expected", \
+             for [k = 1:words(strategies)] table using \
+                 "evaluation":(over("mean_ms", space, word(strategies, k))) with lines lt k \
+                 title word(strategies, k)
         unset key
+        unset label
     }
-    set key
     unset multiplot
     unset output
 }

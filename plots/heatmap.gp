@@ -79,13 +79,13 @@ words_of(p, f) = number_of(p) . (p == p && f ? "\n" : "") . (f ? sprintf("×%d",
 # a text of two lines hangs from its first
 lift(p, f) = p == p && f ? 11. * down / (height - head - foot) : 0
 white = 0xFFFFFF
-black = 0x000000
+black = 0x010101 # no shade of the page: cells keep their colours in the dark
 marks = 0
 stats table using (marks = marks + failed(0)) nooutput
 if (marks) { heading = heading . "      ×n: n points failed" }
 size = across > 12 ? 11 : across > 9 ? 13 : 15
 
-do for [form in "svg png"] {
+do for [form in forms] {
     eval draw(form, height)
     plot table using (px(0)):(py(0)):(px(0) - 0.48):(px(0) + 0.48):(py(0) - 0.46):(py(0) + 0.46) \
              with boxxyerror lc rgb "#C8C8C8" lw 1 dt 1 fillstyle empty, \

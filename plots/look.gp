@@ -6,6 +6,7 @@
 #   refuse(code, words)  for eval: ends the script, 2 the file is not what was expected, 3 it is, but
 #                        holds nothing for this picture
 #   about(device, driver, commit, dirty, others, date)  a caption; caption_lines must be set too
+#   forms                "svg png", or what was set
 #   draw(form, height)   for eval: opens OUT/<script>.<form>, 1000 wide, with `heading` above and
 #                        `caption` below
 set encoding utf8
@@ -14,6 +15,7 @@ refuse(code, sentence) = sprintf("set print '-'; set print; print \"%s: %s\"; ex
                                  script . ".gp", sentence, code)
 if (!exists("csv")) { eval refuse(2, "csv='FILE.csv' was expected, by gnuplot -e") }
 if (!exists("out")) { out = "." }
+if (!exists("forms")) { forms = "svg png" }
 shell_word(s) = "'" . s . "'"
 if (strstrt(csv . out, "'")) { eval refuse(2, "a path without quotes was expected") }
 if (system("test -r " . shell_word(csv) . " && echo yes") ne "yes") {

@@ -52,13 +52,12 @@ set tmargin 3
 set bmargin foot + 0.4
 set xlabel "operations a byte (least bytes)" offset 0, 0.3
 set ylabel "GFLOP/s"
-heading = sprintf("Roofline: every problem's best point, %s, caches cold", dtype)
+heading = sprintf("Roofline: every problem's best point, %s, %s", dtype, policy_words)
 set key top left Left reverse samplen 1.5 maxrows 4 width 1
-set label 1 rates(roof) . " GB/s, the best stream" at right, roof * right right offset -1, 1.1
 
-do for [form in "svg png"] {
+do for [form in forms] {
     eval draw(form, 620)
-    plot [left:right] roof * x with lines lw 3 lc rgb "#000000" dt 1 title "what memory allows", \
+    plot [left:right] roof * x with lines lw 3 lc rgb "#000000" dt 1 title rates(roof) . " GB/s, the best stream", \
          for [k = 1:words(kernels)] $points index k - 1 using 1:2 with points lt k ps 1.5 \
              title word(kernels, k) . (is_cpu ? "" : sprintf(", best %.0f%% of it", best[k]))
     unset output

@@ -78,7 +78,7 @@ set format y "%g%%"
 set xlabel "points measured" offset 0, 0.3
 set key top right Right samplen 2.4 spacing 1.05 invert
 
-do for [form in "svg png"] {
+do for [form in forms] {
     eval draw(form, height)
     plot for [k = drawn + 1:problems] table using "evaluation":(over(k)) with steps \
              lc rgb "#B8B8B8" lw 1.2 dt 1 notitle, \

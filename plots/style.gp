@@ -2,14 +2,18 @@
 #
 # A picture is made by hand with
 #   gnuplot -e "csv='results/nvidia-h200/bench.csv'; out='results/nvidia-h200/plots'" speedup.gp
-# (dtype='bf16' besides, for another than fp16). Its script sets `script`, its name, and `needs`, the
+# (besides: dtype='bf16' for another than fp16, policy='hot,graph' for another than cold,stream,
+# kernel='rope' for one alone). Its script sets `script`, its name, and `needs`, the
 # columns it reads, and loads this file, which leaves
-#   n, cell(i, name), number(i, name)  the rows of that dtype timed cold, launch by launch; number()
+#   n, cell(i, name), number(i, name)  the rows of that dtype and policy; number()
 #                                      is NaN where the field is empty
 #   shape(i), kernels                  "3072", "24/8"; the kernels in their order
 #   draw(form, height), heading, ...   the look
 # Exit codes: 2 the file is not what was expected, 3 it is, but holds nothing for this picture.
 if (!exists("dtype")) { dtype = "" }
+if (!exists("policy")) { policy = "cold,stream" }
+if (!exists("kernel")) { kernel = "" }
+only = kernel
 
 # --- reading -------------------------------------------------------------------------------------
 needs = "kernel dtype problem rows residency launch median_us read_bytes write_bytes device driver " \
@@ -28,7 +32,7 @@ last_device = ""
 see(d, name) = (strstrt(" " . dtypes . " ", " " . d . " ") ? 0 : (dtypes = dtypes . " " . d), \
                 name eq last_device ? 0 : (devices = devices + 1), last_device = name, 0)
 stats table using (see(strcol("dtype"), strcol("device")), \
-    keep = strcol("residency") eq "cold" && strcol("launch") eq "stream" ? 1 : 0, \
+    keep = strcol("residency") . "," . strcol("launch") eq policy ? 1 : 0, \
     total = total + keep, \
     keep ? (sum [k = 1:fields] (field[(total - 1) * fields + k] = strcol(word(needs, k)), 0)) : 0) \
     nooutput
@@ -39,7 +43,7 @@ n = total
 column_of(name) = sum [k = 1:fields] (word(needs, k) eq name ? k : 0)
 cell(i, name) = field[(i - 1) * fields + column_of(name)]
 number(i, name) = cell(i, name) eq "" ? NaN : real(cell(i, name))
-drawn(i) = cell(i, "dtype") eq dtype
+drawn(i) = cell(i, "dtype") eq dtype && (only eq "" || cell(i, "kernel") eq only)
 is_number(x) = x == x
 # from bytes and time: the column has one decimal, too few for the CPU device
 gbps(i) = (number(i, "read_bytes") + number(i, "write_bytes")) / number(i, "median_us") / 1e3
@@ -69,8 +73,11 @@ do for [i = 1:n] {
     }
 }
 if (kernels eq "") {
-    eval refuse(3, csv . ": no " . dtype . " kernel was measured with the policy cold,stream")
+    eval refuse(3, csv . ": no " . dtype . " kernel was measured with the policy " . policy)
 }
+
+policy_words = policy eq "cold,stream" ? "caches cold" : policy eq "hot,graph" \
+    ? "caches hot, in a graph" : policy eq "weights_cold,graph" ? "weights cold, in a graph" : policy
 
 # --- the caption ---------------------------------------------------------------------------------
 when(i) = strptime("%Y-%m-%dT%H:%M:%SZ", cell(i, "date")) # strings have no order here

@@ -99,6 +99,9 @@ static enum status open_cpu(struct device *device, struct matmul **out) {
 }
 
 enum status matmul_open(struct device *device, struct matmul **out) {
+    const char *wish = getenv("FASTINFER_MATMUL");
+    if (wish && !strcmp(wish, "none"))
+        return fail(STATUS_MISSING, "FASTINFER_MATMUL is none: no library is looked for");
     return device->info.kind == DEVICE_CPU ? open_cpu(device, out) : matmul_open_cuda(device, out);
 }
 

@@ -1,6 +1,6 @@
 /* matmul.h - matrix products on a device: cuBLASLt on a GPU, CBLAS on the CPU device, each opened
  * at run time. Without CBLAS (libopenblas.so.0, libblas.so.3) the CPU device takes a loop of ours.
- */
+ * FASTINFER_MATMUL=none: nobody multiplies, as where the library is missing. */
 #ifndef FASTINFER_MATMUL_H
 #define FASTINFER_MATMUL_H
 

@@ -1,5 +1,5 @@
-/* simt_async.c - barriers that count bytes, and the bulk copies that feed them or leave shared
- * memory.
+/* simt_async.c - barriers that count bytes, the bulk copies that feed them or leave shared memory,
+ * and copies that threads wait for themselves.
  *
  * Under the forward schedule a copy is made as late as it may, under the reverse one at once, and
  * under the shuffled one by chance either, copies of a barrier in any order.
@@ -45,7 +45,7 @@ static void *grown(void *array, size_t used, size_t *room, size_t bytes) {
     if (used < *room) return array;
     size_t more = *room ? 2 * *room : 64;
     void *larger = realloc(array, more * bytes);
-    if (!larger) simt_fail("out of memory for bulk copies");
+    if (!larger) simt_fail("out of memory for copies");
     *room = more;
     return larger;
 }
@@ -145,8 +145,8 @@ static void send(struct copy copy) {
 
 static void check_copy(const void *to, const void *from, size_t bytes) {
     if (!bytes || bytes % 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16)
-        simt_fail("a bulk copy of %zu bytes from %p to %p; all multiples of 16 were expected",
-                  bytes, from, to);
+        simt_fail("a copy of %zu bytes from %p to %p; all multiples of 16 were expected", bytes,
+                  from, to);
 }
 
 void simt_bulk_load(void *to, const void *from, size_t bytes, uint64_t *barrier) {
@@ -190,6 +190,22 @@ void simt_bulk_wait(unsigned groups) {
             i++;
 }
 
+void simt_copy(void *to, const void *from, size_t bytes) {
+    static const char zeros[16];
+    if (!bytes) from = zeros, bytes = sizeof zeros;
+    check_copy(to, from == zeros ? to : from, bytes);
+    if (from != zeros) simt_trace_touch(from, bytes);
+    send((struct copy){to, from, bytes, NULL, simt_self, 0});
+}
+
+void simt_copy_wait(void) {
+    for (size_t i = 0; i < a.copies;)
+        if (a.copy[i].owner == simt_self && !a.copy[i].group)
+            deliver(take(i));
+        else
+            i++;
+}
+
 void simt_async_waits(char *out, size_t bytes) {
     struct barrier b;
     out[0] = 0;
@@ -203,7 +219,6 @@ void simt_async_end(char *error, size_t bytes) {
     size_t lost = 0;
     for (size_t i = 0; i < a.copies; i++) lost += a.copy[i].bytes != 0;
     if (lost && !error[0])
-        snprintf(error, bytes, "a block ended with %zu bulk copies on their way: nobody waited",
-                 lost);
+        snprintf(error, bytes, "a block ended with %zu copies on their way: nobody waited", lost);
     a.copies = a.mades = 0;
 }

@@ -87,6 +87,10 @@ void simt_async_fence(void);
 void simt_bulk_store(void *to, const void *from, size_t bytes);
 void simt_bulk_commit(void);
 void simt_bulk_wait(unsigned groups); /* for all of the caller's groups but so many, the latest */
+/* A thread's copy of 16 bytes into shared memory, or so many zeros where bytes is 0; and a wait for
+ * all of them. */
+void simt_copy(void *to, const void *from, size_t bytes);
+void simt_copy_wait(void);
 /* The end of a block: what is still on its way is a mistake, written to `error` if that is "". */
 void simt_async_end(char *error, size_t bytes);
 /* At which barrier the running thread waits, and what for; "" where it does not. */

@@ -94,6 +94,21 @@ scratch=$(mktemp -d)
 program "explain" sh tests/test_explain.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "report" sh tests/test_report.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
+program "checked exports" sh tests/test_export_check.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
+program "completion" bash tests/test_completion.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
+program "publish" sh tests/test_publish.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
+program "tuning" sh tests/test_tune.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)

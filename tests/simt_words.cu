@@ -135,6 +135,22 @@ ENTRY(dynamic)(unsigned *out) {
 }
 SIMT_EXPORT(dynamic)
 
+// Each thread fetches 16 bytes of `in`, the odd ones zeros, and gives on its neighbour's. mistake
+// 1: before it waited; 2: nobody waits at all.
+ENTRY(fetches)(unsigned *out, const unsigned *in, long long mistake) {
+    SHARED(uint4, cell, [32]);
+    const unsigned mine = threadIdx.x, other = 31 - threadIdx.x;
+    ptx_copy_async(&cell[mine], (const uint4 *)in + mine, mine % 2 == 0);
+    if (mistake == 0) ptx_copy_wait();
+    __syncwarp();
+    const uint4 word = cell[other];
+    out[4 * mine] = word.x, out[4 * mine + 1] = word.y;
+    out[4 * mine + 2] = word.z, out[4 * mine + 3] = word.w;
+    __syncwarp();
+    if (mistake == 1) ptx_copy_wait();
+}
+SIMT_EXPORT(fetches)
+
 // A warp copies `rows` rows of 32 words through a ring of two, another adds them up: out (32).
 ENTRY(ring)(unsigned *out, const unsigned *in, long long rows) {
     SHARED(uint4, shared, [2 * 8]);

@@ -73,6 +73,18 @@ expect 2 'no commit' "an unknown commit" "$program" gate --device none --base no
 expect 2 'did you mean' "an unknown kernel" "$program" gate --device none --against "$base" rmsnrm
 expect 2 'could not be written' "an unwritable report" \
     "$program" gate --device none --against "$base" --junit /nonexistent/j.xml
+history=$scratch/gate.csv
+expect 0 '' "a history begins" "$program" gate --device none --against "$base" --history "$history"
+rows=$(grep -c ',none,' "$history")
+expect 0 '' "and goes on" "$program" gate --device none --against "$base" --history "$history"
+if [ "$rows" -gt 5 ] && [ "$(grep -c ',none,' "$history")" -eq $((2 * rows)) ] && [ "$(grep -c '^date,' "$history")" -eq 1 ]; then
+    ok "with one header and as many rows again"
+else
+    not_ok "with one header and as many rows again" "$rows rows" "$(head -3 "$history")"
+fi
+echo 'a,b' >"$scratch/other.csv"
+expect 2 "the gate's own header was expected" "another file is left alone" \
+    "$program" gate --device none --against "$base" --history "$scratch/other.csv"
 expect 2 'cuda:N or none' "an odd device" "$program" gate --device tpu --against "$base"
 if [ -z "$(git status --porcelain 2>/dev/null | head -1)" ] && git rev-parse -q --verify HEAD >/dev/null 2>&1 &&
     git cat-file -e HEAD:cli/gate.c 2>/dev/null; then

@@ -23,7 +23,7 @@ thunk words_thunk, wrong_mask_thunk, wrong_barriers_thunk, early_return_thunk, r
     wait_for_flag_thunk, wait_for_ever_thunk, warp_step_thunk, deep_thunk, grid_wide_thunk,
     dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk,
     tensor_thunk, ring_thunk, wrong_copies_thunk, impatient_thunk, echoes_thunk, wrong_echoes_thunk,
-    all_wait_thunk;
+    all_wait_thunk, fetches_thunk;
 float test_half_to_float(uint16_t bits), test_bfloat16_to_float(uint16_t bits);
 uint16_t test_float_to_half(float f), test_float_to_bfloat16(float f);
 uint32_t test_pack_half2(float lo, float hi), test_pack_bfloat162(float lo, float hi);
@@ -166,6 +166,25 @@ static void copies_leave_shared_memory(void **state) {
         assert_int_equal(run_copies(wrong_echoes_thunk, 32, out[0], in[0], mistake), -1);
         if (!strstr(simt_error(), words[mistake])) fail_msg("%d: %s", mistake, simt_error());
     }
+}
+
+static void threads_fetch(void **state) {
+    _Alignas(16) unsigned in[128], out[128];
+    (void)state;
+    for (unsigned i = 0; i < 128; i++) in[i] = i * i + 1;
+    for (int order = 0; order < 3; order++) {
+        simt_schedule((enum simt_order)order, 7);
+        if (run_copies(fetches_thunk, 32, out, in, 0)) fail_msg("%s", simt_error());
+        for (unsigned i = 0; i < 128; i++) {
+            unsigned thread = 31 - i / 4;
+            assert_int_equal(out[i], thread % 2 ? 0 : in[4 * thread + i % 4]);
+        }
+    }
+    simt_schedule(SIMT_FORWARD, 1); /* copies are late */
+    assert_int_equal(run_copies(fetches_thunk, 32, out, in, 1), 0);
+    for (unsigned i = 0; i < 128; i++) assert_int_equal(out[i], ~0u);
+    assert_int_equal(run_copies(fetches_thunk, 32, out, in, 2), -1);
+    assert_non_null(strstr(simt_error(), "32 copies on their way"));
 }
 
 /* A block that waits for good says where, under every schedule. */
@@ -477,6 +496,7 @@ int main(void) {
         cmocka_unit_test(a_ring_of_copies),
         cmocka_unit_test(wrong_copies_are_named),
         cmocka_unit_test(copies_leave_shared_memory),
+        cmocka_unit_test(threads_fetch),
         cmocka_unit_test(a_block_that_waits_is_named),
         cmocka_unit_test(tensor_cores_multiply),
         cmocka_unit_test(schedules_show_a_race),

@@ -87,6 +87,20 @@ expect 'another kernel has no T1 file' 0 '2 spaces, 1 with' export --db mixed --
 ! ls first-mixed/cpu/spaces/rmsnorm-*.t1.json.gz >/dev/null 2>&1
 verdict 'and an older one of it is removed' $?
 
+# Of every kind of kernel. sample has points of several launches, which T1 cannot describe.
+few() { expect "a scan of $1" 0 '' bench --device cpu --no-baseline --db kinds --seed 3 "$1" \
+    --problem "$2" --policy weights_cold,graph --samples 12; }
+few swiglu rows=4,width=256
+few rope rows=4,q_heads=4,kv_heads=2,head_dim=64,positions=64
+few gemv batch=1,inputs=96,outputs=64
+few attention_decode heads=4,kv_heads=2,head_dim=64,rope=1,batch=1,capacity=32,context=32
+few sample vocab=320,batch=1,capacity=8
+expect 'export of them' 0 '5 spaces, 4 with a T1 file' export --db kinds --out kinds-out --spaces=4
+for kernel in swiglu rope gemv attention_decode sample; do
+    expect "replay reads $kernel" 0 "$kernel-fp16" replay kinds-out/cpu/spaces/$kernel-*.t4.json.gz \
+        --strategy random --repeats 2
+done
+
 # What is published: read, and small.
 published=$(dirname "$tests")/results
 for file in "$published"/*/spaces/*.t4.json.gz; do

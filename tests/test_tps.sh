@@ -128,42 +128,33 @@ refused "tps: more positions than the model has" "512" $tps --prompt 600
 mkdir configs && echo '{"device": "x", "slug": "cpu", "measured": true, "entries": [{"kernel": 3}]}' >configs/cpu.json
 "$program" $tps --repeat 1 --configs configs >out 2>err
 same "a configuration that is wrong is named and left" "$? $(grep -c 'configs/cpu\.json:1' err) $(grep -c 'built-in default' out)" "0 1 1"
+printf '#!/bin/sh\necho No transformers in this one\n' >python && chmod +x python
+hf="tps --model tiny --device cpu --generate 2 --prompt 2 --repeat 2 --quiet --db $scratch/hf.db"
+FASTINFER_PYTHON=$scratch/python "$program" $hf >out 2>err
+same "without HuggingFace a line says why" "$? $(grep -c "without HuggingFace: $scratch/python: No transformers" err)" "0 1"
+FASTINFER_PYTHON=$scratch/nothing "$program" $hf >out 2>err
+same "or that there is no such Python" "$? $(grep -c "without HuggingFace: .*/nothing" err)" "0 1"
+printf '#!/bin/sh\necho ready made up\nwhile read -r line; do echo 2.5 1e6; done\n' >python
+FASTINFER_PYTHON=$scratch/python "$program" $hf >out 2>err
+same "one that answers is measured beside us" "$? $(sqlite3 hf.db "SELECT engine, configs, tokens_s, (SELECT count(*) FROM acceptance WHERE first = 'transformers made up' AND second = 'built-in default' AND ratio < 1) FROM throughput WHERE engine = 'transformers'")" "0 transformers|made up|1000000.0|1"
 [ -e none.db ] && not_ok "what was refused leaves no database" || ok "what was refused leaves no database"
 # --- export ---------------------------------------------------------------------------------------
-"$program" export --db tps.db --out exported >out 2>err
-same "export ends well" "$?" 0
-"$program" export --db tps.db --out exported --format json >out 2>err
-same "the latest of each setting, with every column" "$(python3 - <<'PYTHON' 2>&1
-import csv, json
-wanted = """model engine configs dtype batch prompt generated repeats first_ms tokens_s tokens_low tokens_high
-token_bytes gbps read_gbps percent_of_read token_mj memory_bytes hf_tokens_s hf_ratio hf_ratio_low hf_ratio_high
-device driver commit date""".split()
-rows = list(csv.DictReader(open("exported/cpu/tps.csv", newline="")))
-objects = json.load(open("exported/cpu/tps.json"))
-assert len(rows) == len(objects) and all(list(r) == list(o) and None not in r for r, o in zip(rows, objects))
-assert not [c for c in wanted if c not in rows[0]], list(rows[0])
-assert all(r[c] == "" for r in rows for c in ("hf_ratio", "percent_of_read", "read_gbps"))
-print([(r["engine"], r["batch"], float(r["tokens_s"]) > 0) for r in rows])
-PYTHON
-)" "[('fastinfer', '1', True), ('fastinfer', '2', True)]"
-same "the profile's parts, too" "$(python3 -c "
-import csv
-rows = list(csv.DictReader(open('exported/cpu/step_parts.csv', newline='')))
-print([sum(int(r['calls']) for r in rows if r['batch'] == b and r['kernel'] == 'gemv_norm') for b in '12'])")" "[3, 3]"
-same "no bench.csv where no kernel was timed" "$(ls exported/cpu | tr '\n' ' ')" "step_parts.csv step_parts.json tps.csv tps.json "
-# As if on a GPU, HuggingFace in the same run: once against the setting, once in another run.
+# As if on a GPU, HuggingFace in the same run as one setting of two.
 cp tps.db gpu.db
-sqlite3 gpu.db "UPDATE device SET kind = 'cuda', slug = 'made-up', name = 'Made up'; UPDATE throughput SET read_gbps = 4000;
+sqlite3 gpu.db "UPDATE device SET kind = 'cuda', slug = 'made-up', name = 'Made up'; DELETE FROM acceptance; UPDATE throughput SET read_gbps = 4000;
 INSERT INTO throughput (run_id, model, engine, configs, dtype, batch, prompt, generated, repeats, tokens_s, step_bytes, read_gbps, date)
 SELECT run_id, model, 'transformers', 'eager', dtype, batch, prompt, generated, repeats, 8, step_bytes, 4000, date FROM throughput WHERE batch = 2;
 INSERT INTO acceptance (run_id, model, first, second, batch, prompt, generated, rounds, ratio, low, high, verdict, date)
 SELECT run_id, model, 'transformers eager', configs, batch, prompt, generated, 4, 2.5, 2.25, 2.75, 'accepted', date FROM throughput WHERE batch = 2 AND engine = 'fastinfer';"
-"$program" export --db gpu.db --out exported >out 2>err
-same "HuggingFace of the same run stands beside ours" "$(python3 -c "
+beside() { python3 -c "
 import csv
-for r in csv.DictReader(open('exported/made-up/tps.csv', newline='')):
-    print(r['engine'], r['batch'], r['hf_tokens_s'], r['hf_ratio'], r['hf_ratio_low'], r['hf_ratio_high'], r['percent_of_read'] != '')" | tr '\n' ';')" \
-    "fastinfer 1     True;fastinfer 2 8.0 2.5 2.25 2.75 True;transformers 2     True;"
+for r in csv.DictReader(open('exported/$1/tps.csv', newline='')):
+    print(r['engine'], r['batch'], r['hf_tokens_per_s'], r['hf_ratio'], r['hf_ratio_low'], r['hf_ratio_high'], r['percent_of_read'] != '')" 2>&1 | sort -u | tr '\n' ';'; }
+"$program" export --tables --db gpu.db --out exported >out 2>err
+same "HuggingFace of the same run stands beside ours" "$? $(beside made-up)" \
+    "0 fastinfer 1     True;fastinfer 2 8.0 2.5 2.25 2.75 True;transformers 2     True;"
+"$program" export --tables --db tps.db --out exported >out 2>err
+same "emulation is compared with nothing" "$? $(beside cpu)" "0 fastinfer 1     False;fastinfer 2     False;"
 same "the database is sound" "$(sql 'PRAGMA integrity_check')" ok
 echo "1..$number"
 [ $failures -eq 0 ]

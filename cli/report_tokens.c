@@ -1,0 +1,110 @@
+/* report_tokens.c - whole models: tokens a second, latency against position, a step's parts. */
+#include <math.h>
+#include <string.h>
+
+#include "cli/report.h"
+
+/* The first of two names of a column that is there. */
+static const char *either(const struct csv *csv, const char *a, const char *b) {
+    return csv_has(csv, a) ? a : b;
+}
+
+static enum status tokens(struct page *page, const struct exported *e) {
+    const struct csv *tps = &e->tps;
+    static const char *const headings[] = {
+        "model",      "engine",    "configuration", ">batch",           ">prompt",
+        ">generated", ">tokens/s", ">interval",     ">first token, ms", ">% of the read limit"};
+    char caption[512], origin[400];
+    report_section(page, e, 3, "tokens", "Tokens a second, end to end");
+    if (!tps->rows) {
+        page_missing(page, "No model was timed here.",
+                     "make tps && build/release/fastinfer export");
+        return STATUS_OK;
+    }
+    TRY(report_picture(page, e, "tps", tps, "tokens", "",
+                       "Tokens a second of all sequences together, decode alone; whiskers are 95% "
+                       "intervals. The line is what reading the weights and the cache once a step "
+                       "allows at the measured read rate."));
+    report_origin(tps, origin, sizeof origin);
+    snprintf(caption, sizeof caption, "Every setting that was timed: %s.", origin);
+    page_table(page, caption, headings, 10);
+    for (int i = 0; i < tps->rows; i++) {
+        const char *cells[] = {
+            csv_cell(tps, i, "model"),
+            csv_cell(tps, i, "engine"),
+            csv_cell(tps, i, "configs"),
+            csv_cell(tps, i, "batch"),
+            csv_cell(tps, i, "prompt"),
+            csv_cell(tps, i, either(tps, "generate", "generated")),
+            report_number(csv_number(tps, i, either(tps, "tokens_per_s", "tokens_s")), 1),
+            report_interval(tps, i, either(tps, "low", "tokens_low"),
+                            either(tps, "high", "tokens_high"), 1),
+            report_number(csv_number(tps, i, either(tps, "ttft_ms", "first_ms")), 2),
+            report_number(csv_number(tps, i, "percent_of_read"), 1)};
+        page_row(page, cells);
+    }
+    page_table_end(page);
+    return STATUS_OK;
+}
+
+static enum status position(struct page *page, const struct exported *e) {
+    report_section(page, e, 3, "position", "Latency against position");
+    if (!e->position.rows) {
+        page_missing(page, "A step's time against the length of the cache was not measured here.",
+                     "build/release/fastinfer tps --prompt N --profile, for several N");
+        return STATUS_OK;
+    }
+    return report_picture(page, e, "position", &e->position, "position", "",
+                          "The time of one decode step against the position it is at; bands are "
+                          "95% intervals.");
+}
+
+/* One a model, in the order of the file. */
+static enum status step_pictures(struct page *page, const struct exported *e) {
+    const struct csv *steps = &e->steps;
+    int pictures = 0;
+    for (int i = 0; i < steps->rows; i++) {
+        const char *model = csv_cell(steps, i, "model");
+        char settings[200], name[64];
+        bool seen = strchr(model, '\'') != NULL; /* no name that gnuplot could be told */
+        for (int k = 0; k < i && !seen; k++) seen = !strcmp(csv_cell(steps, k, "model"), model);
+        if (seen) continue;
+        snprintf(settings, sizeof settings, "model='%.150s'", model);
+        snprintf(name, sizeof name, pictures ? "step-%d" : "step", pictures + 1);
+        pictures++;
+        TRY(report_picture(page, e, "step", steps, name, settings,
+                           "Each kernel's share of one decode step: calls times the time of one, "
+                           "each timed as a graph of its own."));
+    }
+    return STATUS_OK;
+}
+
+static enum status step(struct page *page, const struct exported *e) {
+    static const char *const headings[] = {"model",  "kernel",       "problem",
+                                           ">calls", ">us together", ">GB/s"};
+    const struct csv *steps = &e->steps;
+    report_section(page, e, 3, "step", "Where a decode step's time goes");
+    if (!steps->rows) {
+        page_missing(page, "The parts of a decode step were not timed here.",
+                     "build/release/fastinfer tps --profile && build/release/fastinfer report");
+        return STATUS_OK;
+    }
+    TRY(step_pictures(page, e));
+    page_table(page, "Every part, as timed.", headings, 6);
+    for (int i = 0; i < steps->rows; i++) {
+        double calls = csv_number(steps, i, "calls"), us = csv_number(steps, i, "us");
+        page_row(page,
+                 (const char *[]){csv_cell(steps, i, "model"), csv_cell(steps, i, "kernel"),
+                                  csv_cell(steps, i, "problem"), csv_cell(steps, i, "calls"),
+                                  report_number(calls * us, 2),
+                                  report_number(csv_number(steps, i, "bytes") / us / 1e3, 0)});
+    }
+    page_table_end(page);
+    return STATUS_OK;
+}
+
+enum status report_tokens(struct page *page, const struct exported *e) {
+    TRY(tokens(page, e));
+    TRY(position(page, e));
+    return step(page, e);
+}
