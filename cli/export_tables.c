@@ -14,6 +14,13 @@
 static const char tuning_sql[] = "SELECT * FROM tuned WHERE device_slug = ? "
                                  "ORDER BY kernel, dtype, residency, launch, rows, problem";
 
+/* HuggingFace in the same run, and how many times as fast we are there; emulation is not compared.
+ */
+#define BESIDE(value)                                                                              \
+    "(SELECT " value " FROM throughputs h LEFT JOIN acceptance a ON a.run_id = h.run_id AND "      \
+    "a.first = 'transformers ' || h.configs AND a.second = t.configs WHERE h.run_id = t.run_id "   \
+    "AND h.engine = 'transformers' AND t.engine <> h.engine AND t.read_gbps IS NOT NULL)"
+
 static const char tps_sql[] =
     "SELECT model, " ENGINE "prompt, generated AS generate, batch, " CONFIGS
     "round(first_ms, 4) AS ttft_ms, round(tokens_s, 3) AS tokens_per_s, "
@@ -21,8 +28,63 @@ static const char tps_sql[] =
     "round(first_low_ms, 4) AS ttft_low_ms, round(first_high_ms, 4) AS ttft_high_ms, dtype, "
     "repeats, CAST(step_bytes AS INTEGER) AS step_bytes, round(gbps, 1) AS gbps, "
     "round(read_gbps, 1) AS read_gbps, round(percent_of_read, 2) AS percent_of_read, "
-    "round(token_mj, 3) AS token_mj, memory_bytes, " ORIGIN
-    "FROM throughputs WHERE device_slug = ? ORDER BY model, batch, prompt, id";
+    "round(token_mj, 3) AS token_mj, memory_bytes, " BESIDE(
+        "round(h.tokens_s, 3)") " AS "
+                                "hf_tokens_per_"
+                                "s, " BESIDE(
+                                    "r"
+                                    "o"
+                                    "u"
+                                    "n"
+                                    "d"
+                                    "("
+                                    "a"
+                                    "."
+                                    "r"
+                                    "a"
+                                    "t"
+                                    "i"
+                                    "o"
+                                    ","
+                                    " "
+                                    "3"
+                                    ")") " AS hf_ratio, " BESIDE("round(a.low, 3)") " AS "
+                                                                                    "hf_ratio_low,"
+                                                                                    " " BESIDE(
+                                                                                        "rou"
+                                                                                        "nd("
+                                                                                        "a."
+                                                                                        "hig"
+                                                                                        "h, "
+                                                                                        "3)") " AS "
+                                                                                              "hf_"
+                                                                                              "rati"
+                                                                                              "o_"
+                                                                                              "high"
+                                                                                              ","
+                                                                                              " " ORIGIN
+                                                                                              "FROM"
+                                                                                              " thr"
+                                                                                              "ough"
+                                                                                              "puts"
+                                                                                              " t "
+                                                                                              "WHER"
+                                                                                              "E "
+                                                                                              "devi"
+                                                                                              "ce_"
+                                                                                              "slug"
+                                                                                              " = "
+                                                                                              "? "
+                                                                                              "ORDE"
+                                                                                              "R "
+                                                                                              "BY "
+                                                                                              "mode"
+                                                                                              "l, "
+                                                                                              "batc"
+                                                                                              "h, "
+                                                                                              "prom"
+                                                                                              "pt, "
+                                                                                              "id";
 
 static const char steps_sql[] =
     "SELECT t.model, s.kernel, s.problem, s.point, s.calls, round(s.us, 4) AS us, "

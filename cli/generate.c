@@ -195,6 +195,13 @@ static enum status run(struct talk *t) {
     const char *text;
     size_t bytes, count;
     int32_t *ids = NULL;
+    bool preset;
+    TRY(model_options_find(&a->model, &preset));
+    if (preset)
+        return fail(STATUS_ARGUMENT,
+                    "--model %s: a preset has random weights and no tokenizer; a HuggingFace "
+                    "model's folder was expected",
+                    a->model.model);
     TRY(tokenizer_open(a->model.model, &t->tokenizer));
     TRY(tokenizer_stream_open(t->tokenizer, true, &t->stream));
     TRY(model_options_open(&a->model, &t->o));

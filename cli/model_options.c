@@ -106,10 +106,32 @@ static bool show(void *context, size_t done, size_t all) {
     return !model_interrupted;
 }
 
+enum status model_options_find(const struct model_options *o, bool *preset) {
+    const char *const *names = model_preset_names();
+    struct model_config config;
+    char list[512] = "";
+    int count = 0;
+    *preset = model_preset(o->model, &config);
+    if (*preset || !access(o->model, F_OK)) return STATUS_OK;
+    for (size_t n = 0; names[count]; count++)
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", count ? ", " : "", names[count]);
+    const char *near = nearest_name(o->model, names, count);
+    if (near)
+        return fail(STATUS_ARGUMENT,
+                    "--model %s: neither a folder nor a preset; did you mean '%s'?", o->model,
+                    near);
+    return fail(STATUS_ARGUMENT,
+                "--model %s: no such folder; a HuggingFace model's folder or a preset (%s) was "
+                "expected",
+                o->model, list);
+}
+
 enum status model_options_open(const struct model_options *o, struct opened *out) {
+    bool preset;
     char note[256];
     bool quiet = o->quiet || !isatty(STDERR_FILENO);
     *out = (struct opened){0};
+    TRY(model_options_find(o, &preset));
     TRY(device_open(o->device, note, &out->device));
     if (*note) fprintf(stderr, "fastinfer: %s\n", note);
     enum status status = model_load(o->model, &out->model);

@@ -31,6 +31,8 @@ struct opened {
     struct model *model;
     struct engine *engine;
 };
+/* Is --model a preset's name? What is neither that nor there is an error that says what is near. */
+enum status model_options_find(const struct model_options *options, bool *preset);
 /* Opens all three; a note about the device goes to standard error. */
 enum status model_options_open(const struct model_options *options, struct opened *out);
 void model_options_close(struct opened *opened);

@@ -227,6 +227,25 @@ static enum status report_sides(struct tps *t) {
     return STATUS_OK;
 }
 
+/* Each of our sides against HuggingFace, where it ran: `first` is then "transformers ...". */
+static enum status report_transformers(struct tps *t) {
+    char first[400];
+    for (int i = t->ours; i < t->sides; i++)
+        for (int j = 0; j < t->ours; j++) {
+            const struct tps_side *theirs = &t->side[i], *our = &t->side[j];
+            struct acceptance row = {.model = t->a->model.model,
+                                     .first = first,
+                                     .second = our->configs,
+                                     .batch = t->a->work.batch,
+                                     .prompt = t->a->work.prompt,
+                                     .generated = t->a->work.generate,
+                                     .ratio = tps_ratio(theirs, our)};
+            snprintf(first, sizeof first, "%s %s", theirs->name, theirs->configs);
+            if (row.ratio.rounds) TRY(store_acceptance(t->store, t->run, &row));
+        }
+    return STATUS_OK;
+}
+
 static enum status report_comparison(struct tps *t) {
     if (!*t->a->compare) return STATUS_OK;
     json_t *rows = json_array();
@@ -304,6 +323,7 @@ static enum status work(struct tps *t) {
         status = tps_profile(t->side[0].opened.engine, t->side[0].opened.device, t->part, &t->parts,
                              &t->step_us);
     if (!status) status = report_sides(t);
+    if (!status) status = report_transformers(t);
     if (!status) status = report_comparison(t);
     if (!status && t->a->profile) report_profile(t);
     struct run_seconds seconds = {.wall = now_s() - start};

@@ -38,6 +38,8 @@ enum status tps_choose(struct tps_side *side);
  * but with B's points of that kernel. side[0] has the engine. */
 enum status tps_compare_sides(const char *compare, const struct tps_work *work,
                               struct tps_side *side, int *sides);
+/* How many times as fast B decodes as A, from the rounds that both did. */
+struct ratio tps_ratio(const struct tps_side *a, const struct tps_side *b);
 /* B against A, or one more side against A: stored, shown, and, where A has the built-in points and
  * B a file's or where they are forms, written into the file as each entry's "accepted". `rows`
  * takes an object for each. */

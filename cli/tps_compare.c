@@ -97,7 +97,7 @@ enum status tps_compare_sides(const char *compare, const struct tps_work *work,
 /* --- what came of it -------------------------------------------------------------------------- */
 
 /* Rounds pair off in twos, A B B A: their drift cancels. */
-static struct ratio ratio_of(const struct tps_side *a, const struct tps_side *b) {
+struct ratio tps_ratio(const struct tps_side *a, const struct tps_side *b) {
     double log_ratio[TPS_MAX_REPEATS];
     int rounds = a->done / 2;
     for (int i = 0; i < rounds; i++)
@@ -143,7 +143,7 @@ static enum status report_one(const struct tps_comparison *c, struct tps_side *b
                              .batch = c->work->batch,
                              .prompt = c->work->prompt,
                              .generated = c->work->generate,
-                             .ratio = ratio_of(a, b)};
+                             .ratio = tps_ratio(a, b)};
     bool forms = a->persistent != c->side[1].persistent;
     if (forms) row.kernel = "decode_step";
     const char *verdict = acceptance_text(acceptance_verdict(&row.ratio));

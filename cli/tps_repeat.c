@@ -30,6 +30,7 @@ enum status tps_choose(struct tps_side *side) {
     TRY(engine_choose(side->opened.engine, &side->choice));
     struct engine_facts facts = engine_facts(side->opened.engine);
     side->persistent = facts.persistent;
+    snprintf(side->name, sizeof side->name, "fastinfer");
     snprintf(side->configs, sizeof side->configs, "%.150s%s%s%s", facts.configs,
              side->choice.only ? ", only " : "", side->choice.only ? side->only : "",
              side->persistent ? ", one kernel" : "");

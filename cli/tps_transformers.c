@@ -83,10 +83,18 @@ static enum status write_config(const struct model_config *c, char *path) {
     return written ? fail(STATUS_SYSTEM, "%s: %s", path, strerror(errno)) : STATUS_OK;
 }
 
+/* $FASTINFER_PYTHON, else the environment that `make torch` fills, else the system's. */
+static const char *find_python(void) {
+    static const char ours[] = FASTINFER_ROOT "/.venv/bin/python3";
+    const char *named = getenv("FASTINFER_PYTHON");
+    if (named && *named) return named;
+    return access(ours, X_OK) ? "python3" : ours;
+}
+
 enum status tps_transformers_open(const struct model_options *options,
                                   const struct engine_facts *facts, struct tps_side *side) {
     const char *side_device = strncmp(facts->matmul, "cuBLASLt", 8) ? "cpu" : "cuda";
-    const char *own = getenv("FASTINFER_PYTHON"), *python = own && *own ? own : "python3";
+    const char *python = find_python();
     const char *script = FASTINFER_ROOT "/baselines/transformers_tps.py";
     char batch[16], config[] = "/tmp/fastinfer-config-XXXXXX", line[LINE];
     struct model_config preset;
@@ -112,12 +120,14 @@ enum status tps_transformers_open(const struct model_options *options,
     TRY(started);
     if (!answered) {
         tps_transformers_close(side);
-        return fail(STATUS_MISSING, "%s ended without a word (pip install torch transformers?)",
-                    script);
+        return fail(STATUS_MISSING,
+                    "%s under %s ended without a word (pip install torch "
+                    "transformers?)",
+                    script, python);
     }
     if (strncmp(line, "ready ", 6) != 0) {
         tps_transformers_close(side);
-        return fail(STATUS_MISSING, "%.400s", line);
+        return fail(STATUS_MISSING, "%s: %.400s", python, line);
     }
     snprintf(side->name, sizeof side->name, "transformers");
     snprintf(side->configs, sizeof side->configs, "%.250s", line + 6);

@@ -88,6 +88,9 @@ scratch=$(mktemp -d)
 program "comparing end to end" sh tests/test_compare.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "generate and tps" sh tests/test_tps.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "explain" sh tests/test_explain.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)

@@ -158,7 +158,7 @@ static void half_is_near(void **state) {
             struct golden g = golden_open(families[f]);
             struct engine *engine = open_engine(g.model, 1, types[t].dtype);
             double worst = 0;
-            for (size_t p = 0; p < PROMPTS; p++)
+            for (size_t p = 1; p < PROMPTS; p += 2) /* 7 tokens, and 130 in three passes */
                 worst = fmax(worst, run_prompt(engine, &g, p, false));
             print_message("%s, %s: worst difference %.2g spreads\n", families[f],
                           dtype_name(types[t].dtype), worst);
