@@ -116,6 +116,12 @@ build/fuzz/%: tests/fuzz/fuzz_%.c $(READERS) $(wildcard engine/*.h) runtime/stat
 	$(Q)clang $(CPPFLAGS) -std=c17 -O1 -g -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined $(filter %.c,$^) $(LDLIBS) -o $@
 
+build/fuzz/configs: tests/fuzz/fuzz_configs.c $(wildcard runtime/*.c kernels/*.c kernels/*/*.c) $(B)/sources.c
+	@mkdir -p build/fuzz
+	$(call say,FUZZ,$@)
+	$(Q)clang $(CPPFLAGS) -std=c17 -O1 -g -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=undefined $(filter %.c,$^) $(LDLIBS) -o $@
+
 # --- what people type ----------------------------------------------------------------------------
 BENCH ?=
 bench:

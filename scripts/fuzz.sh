@@ -9,7 +9,7 @@ mkdir -p "$found"
 words=''
 [ -f "tests/fuzz/$name.dict" ] && words="-dict=tests/fuzz/$name.dict"
 # shellcheck disable=SC2086
-if "build/fuzz/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+if "build/fuzz/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -close_fd_mask=2 \
     -artifact_prefix="build/fuzz/broken-$name-" $words "$found" "tests/fuzz/corpus/$name" >"$log" 2>&1; then
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     echo "fuzz $name: $runs inputs in $seconds s, none broke it"
