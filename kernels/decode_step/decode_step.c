@@ -169,7 +169,7 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     if (device->kind == DEVICE_CUDA && (ring < 32 << 10 || t->value[STAGES] < 4))
         return refuse(why, "the ring is too small to keep the memory busy");
     int64_t shared = shared_bytes(p, t) + 2048; /* barriers, sums of squares */
-    if (shared > device->shared_per_block)
+    if (device->kind == DEVICE_CUDA && shared > device->shared_per_block)
         return refuse(why, "more shared memory than a block may have");
     return true;
 }

@@ -1,5 +1,5 @@
-/* fuzz_configs.c - any bytes as configs/nvidia-h200.json: refused with the file's name and a line, or
- * a configuration whose every answer is legal on the device. */
+/* fuzz_configs.c - any bytes as configs/nvidia-h200.json: refused with the file's name and a line,
+ * or a configuration whose every answer is legal on the device. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
