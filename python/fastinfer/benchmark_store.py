@@ -1,0 +1,188 @@
+"""The program's database (harness/schema*.sql of the source tree): rows of table throughput, and
+tps.csv and a picture from them."""
+
+import contextlib
+import csv
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+
+from . import __version__
+from .benchmark_models import BadInput
+from .library import _TREE
+
+SCHEMA = 4
+NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+
+# As `fastinfer export --tables` has them.
+CSV = """SELECT model, engine, prompt, generated AS generate, batch, configs,
+    round(first_ms, 4) AS ttft_ms, round(tokens_s, 3) AS tokens_per_s,
+    round(tokens_low, 3) AS low, round(tokens_high, 3) AS high,
+    round(first_low_ms, 4) AS ttft_low_ms, round(first_high_ms, 4) AS ttft_high_ms, dtype, repeats,
+    CAST(step_bytes AS INTEGER) AS step_bytes, round(gbps, 1) AS gbps,
+    round(read_gbps, 1) AS read_gbps, round(percent_of_read, 2) AS percent_of_read,
+    round(token_mj, 3) AS token_mj, memory_bytes, round(h.h_tokens_s, 3) AS hf_tokens_per_s,
+    round(a.ratio, 3) AS hf_ratio, round(a.low, 3) AS hf_ratio_low,
+    round(a.high, 3) AS hf_ratio_high, device, driver, "commit", dirty, date
+FROM throughputs t
+LEFT JOIN (SELECT run_id AS h_run, model AS h_model, configs AS h_configs, tokens_s AS h_tokens_s
+           FROM throughputs WHERE engine = 'transformers') h
+    ON h_run = t.run_id AND h_model = t.model AND t.engine <> 'transformers'
+        AND t.read_gbps IS NOT NULL
+LEFT JOIN (SELECT run_id AS a_run, model AS a_model, first, second, ratio, low, high
+           FROM acceptance) a
+    ON a_run = t.run_id AND a_model = t.model AND first = 'transformers ' || h_configs
+        AND second = t.configs
+WHERE device_slug = ? ORDER BY model, batch, prompt, id"""
+
+
+def _program():
+    """The fastinfer program: $FASTINFER_PROGRAM, the checkout's, or PATH's; None: there is none."""
+    built = os.path.join(_TREE, "build", "release", "fastinfer")
+    return os.environ.get("FASTINFER_PROGRAM") or (
+        built if os.path.exists(built) else shutil.which("fastinfer"))
+
+
+def _create(path):
+    program = _program()
+    how = "fastinfer devices --no-measure --db %s" % path
+    if program is None:
+        raise BadInput("%s is not there, and the program that makes it was not found; `make` builds "
+                       "it, `%s` makes the file, --no-db does without" % (path, how))
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    try:
+        made = subprocess.run([program] + how.split()[1:-1] + [path], capture_output=True,
+                              text=True)
+        why = made.stderr.strip() or "exit %d" % made.returncode
+    except OSError as error:
+        why = str(error)
+    if not os.path.exists(path):
+        raise BadInput("%s could not be made by %s: %s" % (path, program, why))
+
+
+def open_database(path):
+    """A connection to the program's database, which the program is asked to make where it is not
+    there. Another schema is refused."""
+    if not os.path.exists(path):
+        _create(path)
+    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        db.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise BadInput("%s: %s; the database of the fastinfer program was expected"
+                       % (path, error)) from None
+    if version == SCHEMA:
+        return db
+    db.close()
+    raise BadInput("%s: has schema %d, %d was expected (%s); or name another file with --db"
+                   % (path, version, SCHEMA, "this package is older than the file"
+                      if version > SCHEMA else "`fastinfer devices --no-measure --db FILE` brings "
+                      "an older one up to date"))
+
+
+def _asked(*command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _commit():
+    git = ("git", "-C", _TREE)
+    if os.path.exists(os.path.join(_TREE, ".git")):
+        commit = _asked(*git, "rev-parse", "--short=12", "HEAD")
+        if commit:
+            return commit, int(bool(_asked(*git, "status", "--porcelain", "-uno")))
+    return "v" + __version__, 0
+
+
+def slug_of(name):
+    """As runtime/device.c makes it: "nvidia-h200"."""
+    return re.sub("[^0-9a-z]+", "-", name.lower()).strip("-")
+
+
+class Record:
+    """One invocation's run in the database. arch: 90 for sm_90, 0 for the CPU device."""
+
+    def __init__(self, db, kind, name, arch, command, baseline, seed):
+        self.db = db
+        self.slug = "cpu" if kind == "cpu" else slug_of(name)
+        driver = "" if kind == "cpu" else _asked(
+            "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split("\n")[0]
+        with self._transaction():
+            self.device = db.execute(
+                "INSERT INTO device (kind, slug, name, arch, facts) VALUES (?, ?, ?, ?, '{}') ON "
+                "CONFLICT (slug) DO UPDATE SET name = excluded.name RETURNING id",
+                (kind, self.slug, name, arch)).fetchone()[0]
+            self.run = db.execute(
+                "INSERT INTO run (device_id, started, driver, compiler, baseline, commit_id, dirty, "
+                "host, command, seed) VALUES (?, " + NOW + ", ?, '', ?, ?, ?, ?, ?, ?) RETURNING id",
+                (self.device, driver, baseline, *_commit(), socket.gethostname(), command,
+                 seed)).fetchone()[0]
+        found = db.execute("SELECT read_gbps FROM run WHERE device_id = ? AND read_gbps > 0 "
+                           "ORDER BY id DESC LIMIT 1", (self.device,)).fetchone()
+        self.read_gbps = found[0] if found else None  # as the program measured it, at some time
+
+    @contextlib.contextmanager
+    def _transaction(self):
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def add(self, rows, ratios):
+        """rows: dicts of throughput's columns; ratios: dicts of acceptance's. All, or none."""
+        with self._transaction():
+            for row in rows:
+                self._insert("throughput", dict(row, read_gbps=self.read_gbps))
+            for row in ratios:
+                self._insert("acceptance", row)
+
+    def _insert(self, table, row):
+        row = dict(row, run_id=self.run)
+        self.db.execute("INSERT INTO %s (%s, date) VALUES (%s, %s)" % (
+            table, ", ".join(row), ", ".join("?" * len(row)), NOW), tuple(row.values()))
+
+    def end(self, outcome, seconds):
+        self.db.execute("UPDATE run SET ended = " + NOW + ", outcome = ?, wall_seconds = ? WHERE "
+                        "id = ?", (outcome, seconds, self.run))
+
+    def write_csv(self, folder):
+        """FOLDER/<device>/tps.csv, all that the database has of the device; its path."""
+        cursor = self.db.execute(CSV, (self.slug,))
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row)) for row in cursor]
+        for row in rows:  # a configuration goes by its file's name
+            row["configs"] = row["configs"].rpartition("/")[2]
+        path = os.path.join(folder, self.slug, "tps.csv")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".part", "w", newline="") as file:
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(path + ".part", path)
+        return path
+
+
+def draw(path):
+    """tps.csv as a picture beside it, in plots/; its path, or None where gnuplot or the script is
+    missing or nothing came of it."""
+    script = os.path.join(_TREE, "plots", "tps.gp")
+    gnuplot = shutil.which("gnuplot")
+    if gnuplot is None or not os.path.exists(script) or "'" in path:
+        return None
+    out = os.path.join(os.path.dirname(path), "plots")
+    os.makedirs(out, exist_ok=True)
+    done = subprocess.run([gnuplot, "-e", "csv='%s'; out='%s'; forms='svg'" % (path, out), script],
+                          capture_output=True, text=True)
+    picture = os.path.join(out, "tps.svg")
+    return picture if done.returncode == 0 and os.path.exists(picture) else None
