@@ -71,6 +71,20 @@ def test_medians_and_ratios():
     assert benchmark_sides.ratio(b, a) == pytest.approx((2, 1, 3))
 
 
+@pytest.mark.parametrize("name, parameters, without_rope", (
+    ("llama-3.2-3b", 3212749824, 0), ("llama-3.2-1b", 1235814400, 0),
+    ("smollm3-3b", 3075098624, 9)))
+def test_presets_have_the_public_sizes(name, parameters, without_rope):
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(benchmark_models._config(name))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert sum(not turns for turns in getattr(model.config, "no_rope_layers", [])) == without_rope
+    cache = {"llama-3.2-3b": 28 * 8 * 128, "llama-3.2-1b": 16 * 8 * 64, "smollm3-3b": 36 * 4 * 128}
+    assert benchmark_models.step_bytes(model.half(), 96) == 2 * (parameters + 2 * 96 * cache[name])
+
+
 # --- the same tokens? -----------------------------------------------------------------------------
 
 
