@@ -199,6 +199,10 @@ void engine_close(struct engine *e) {
     free(e);
 }
 
+enum status engine_weight(const struct engine *e, const char *name, struct weight_view *out) {
+    return weights_find(e->weights, &e->model->config, name, out);
+}
+
 struct engine_facts engine_facts(const struct engine *e) {
     return (struct engine_facts){.batch = e->batch,
                                  .capacity = e->capacity,

@@ -56,6 +56,8 @@ struct engine_facts {
     const char *matmul;                /* who multiplies in a prefill */
 };
 struct engine_facts engine_facts(const struct engine *engine);
+/* As weights_find(). What is written there counts from the next launch on. */
+enum status engine_weight(const struct engine *engine, const char *name, struct weight_view *out);
 
 /* Decodes otherwise from now on. Sequences go on; programs are made anew when they are next needed.
  * STATUS_ARGUMENT: FORM_PERSISTENT where it cannot be had. */

@@ -138,6 +138,19 @@ enum status model_load(const char *folder, struct model **out) {
     return status;
 }
 
+enum status model_load_config(const char *folder, struct model **out) {
+    *out = NULL;
+    if (strlen(folder) > 4000) return fail(STATUS_ARGUMENT, "a path of over 4000 bytes");
+    struct model *m = calloc(1, sizeof *m);
+    if (!m) return fail(STATUS_SYSTEM, "out of memory");
+    enum status status = model_config_read(folder, &m->config);
+    if (status)
+        model_free(m);
+    else
+        *out = m;
+    return status;
+}
+
 void model_free(struct model *m) {
     if (!m) return;
     safetensors_close(m->files);

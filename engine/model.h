@@ -78,6 +78,8 @@ const char *architecture_name(enum architecture architecture); /* "LlamaForCausa
  * else is a folder ("./tiny" for one with a preset's name), in which each weight that the
  * architecture needs was found, with its shape. */
 enum status model_load(const char *folder, struct model **out);
+/* The folder's config alone, as a preset's: its weights will be random. */
+enum status model_load_config(const char *folder, struct model **out);
 void model_free(struct model *model); /* NULL is fine */
 
 /* config.json as text; `label` is its path in sentences. generation, a generation_config.json, may

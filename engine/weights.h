@@ -42,4 +42,14 @@ enum status weights_load(struct device *device, const struct weights_source *sou
                          struct weights **out);
 void weights_free(struct weights *weights); /* NULL is fine */
 
+/* A weight by its name in a folder ("model.layers.0.self_attn.k_proj.weight"), on the device, rows
+ * one behind another, in weights.dtype; columns 0: a vector. A tied head is the embedding.
+ * STATUS_ARGUMENT: the model has none of that name. */
+struct weight_view {
+    void *data;
+    int64_t rows, columns;
+};
+enum status weights_find(const struct weights *weights, const struct model_config *config,
+                         const char *name, struct weight_view *out);
+
 #endif

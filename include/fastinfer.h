@@ -93,6 +93,11 @@ struct fastinfer_engine_options {
     int64_t capacity;    /* positions of a sequence; 0: 4096, or the model's where that is less */
     const char *configs; /* as in fastinfer_device_open() */
     uint64_t seed;       /* of a preset's random weights */
+    int config_only;     /* 1: the folder has config.json alone; weights are random until written */
+};
+struct fastinfer_weight {
+    void *data;            /* device memory, the engine's until it is closed */
+    int64_t rows, columns; /* columns 0: a vector */
 };
 struct fastinfer_engine_facts {
     int batch, dtype;
@@ -116,6 +121,10 @@ enum fastinfer_code fastinfer_engine_open(struct fastinfer_device *device, const
 void fastinfer_engine_close(struct fastinfer_engine *engine); /* NULL is fine */
 void fastinfer_engine_read(const struct fastinfer_engine *engine,
                            struct fastinfer_engine_facts *out);
+/* Where a weight lies, in the engine's dtype, by its name in a folder ("model.norm.weight").
+ * Reading it is free; whoever writes it does so while no launch of the engine is under way. */
+enum fastinfer_code fastinfer_engine_weight(const struct fastinfer_engine *engine, const char *name,
+                                            struct fastinfer_weight *out);
 /* How a sequence chooses from now on; NULL: greedy, as it does until told. */
 enum fastinfer_code fastinfer_engine_sampling(struct fastinfer_engine *engine, int sequence,
                                               const struct fastinfer_sampling *how);

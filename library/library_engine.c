@@ -38,7 +38,7 @@ static enum status open_engine(struct fastinfer_engine *e, const char *folder,
         options.choice.configs = o->configs;
         options.seed = o->seed;
     }
-    TRY(model_load(folder, &e->model));
+    TRY((o && o->config_only ? model_load_config : model_load)(folder, &e->model));
     return engine_open(e->owner->device, e->model, &options, &e->engine);
 }
 
@@ -88,6 +88,14 @@ void fastinfer_engine_read(const struct fastinfer_engine *e, struct fastinfer_en
                                            .eos_count = c->eos_count};
     for (int i = 0; i < c->eos_count && i < FASTINFER_MAX_EOS; i++) out->eos[i] = c->eos[i];
 }
+enum fastinfer_code fastinfer_engine_weight(const struct fastinfer_engine *e, const char *name,
+                                            struct fastinfer_weight *out) {
+    struct weight_view view;
+    enum status status = engine_weight(e->engine, name, &view);
+    if (!status) *out = (struct fastinfer_weight){view.data, view.rows, view.columns};
+    return library_code(status);
+}
+
 _Static_assert((int)FASTINFER_MAX_EOS == (int)MODEL_MAX_EOS,
                "each id that ends a text has a place");
 

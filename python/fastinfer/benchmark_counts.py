@@ -1,6 +1,7 @@
 """Kernel launches and waits a token, by PyTorch's profiler; on the CPU, operations a token."""
 
 import contextlib
+import inspect
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -9,6 +10,8 @@ from . import library
 
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize",
          "cuStreamSynchronize", "cuCtxSynchronize", "cuEventSynchronize")
+# newer PyTorches warn without it, older ones have no such word
+KEEP = {"acc_events": True} if "acc_events" in inspect.signature(profile).parameters else {}
 SHORT, LONG = 4, 12  # texts whose difference is decode steps alone
 
 
@@ -34,10 +37,11 @@ def _is_operation(event):
 
 
 def trace(run, cuda):
-    """{"kernels", "waits", "copies"} of what run() has the GPU do, or {"operations"} on the CPU,
-    where the library's launches count as one each."""
+    """{"kernels", "copies", "waits"} of what run() has the GPU do, with the waits at the end of a
+    trace, of which one of nothing has as many; or {"operations"} on the CPU, where the library's
+    launches count as one each."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
-    with _launches() as launches, profile(activities=activities, acc_events=True) as profiled:
+    with _launches() as launches, profile(activities=activities, **KEEP) as profiled:
         run()
         if cuda:
             torch.cuda.synchronize()
@@ -47,7 +51,7 @@ def trace(run, cuda):
     device = [e.name for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
     moved = [name for name in device if name.startswith(("Memcpy", "Memset"))]
     return {"kernels": len(device) - len(moved), "copies": len(moved),
-            "waits": sum(e.name in WAITS for e in events) - 1}  # the one above is ours
+            "waits": sum(e.name in WAITS for e in events)}
 
 
 def a_token(side, ids):

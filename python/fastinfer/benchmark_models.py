@@ -95,7 +95,11 @@ def load(folder, dtype, device, attention):
     except (OSError, ValueError) as error:
         raise BadInput("%s: transformers cannot read it (%s)"
                        % (folder, str(error).splitlines()[0])) from None
-    return _ready(model.to(device))
+    model = model.to(device)
+    for p in model.parameters():  # on the CPU they lie where the file has them
+        if p.data_ptr() % 16:
+            p.data = p.data.clone()
+    return _ready(model)
 
 
 def _ready(model):

@@ -163,19 +163,21 @@ def ratio(side, base):
 
 
 class Difference:
-    """Where a side's text first leaves eager's. verdict: "near tie" (the two tokens are closer in
-    fp32 than fp16's error there), "wrong", or "not judged" where fp32 does not fit."""
+    """Where a side's text first leaves eager's. verdict: "near tie" (in a wider dtype, fp32 for the
+    halves, the other token is no further from the best than twice eager's error there), "wrong", or
+    "not judged" where the wider model does not fit."""
 
     def __init__(self, position, eager, other):
         self.position, self.eager, self.other = position, eager, other
-        self.margin = self.error = None
+        self.wide = self.behind = self.error = None
         self.verdict = "not judged"
 
     def __str__(self):
         text = "token %d is %d, eager's %d: %s" % (self.position, self.other, self.eager,
                                                    self.verdict)
-        if self.margin is not None:
-            text += " (fp32 has them %.3g apart, eager's error is %.3g)" % (self.margin, self.error)
+        if self.wide:
+            text += " (%.3g behind the best in %s, eager's error %.3g)" % (self.behind, self.wide,
+                                                                           self.error)
         return text
 
 
@@ -190,8 +192,8 @@ def compare(sides):
                 side.difference = Difference(at, right[at], tokens[at])
 
 
-def _fits_in_fp32(model):
-    more = 4 * sum(p.numel() for p in model.parameters())
+def _fits(model, bytes_each):
+    more = bytes_each * sum(p.numel() for p in model.parameters())
     device = next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -201,19 +203,19 @@ def _fits_in_fp32(model):
 
 @torch.inference_mode()
 def judge(sides, model, ids):
-    """Says of each difference whether fp32 knows better. The model is left in fp32, of use to
+    """Says of each difference whether a wider dtype knows better. The model is left in it, of use to
     nobody else."""
     differences = [side.difference for side in sides if side.difference]
-    if not differences or not _fits_in_fp32(model):
+    wide = torch.float64 if model.dtype == torch.float32 else torch.float32
+    if not differences or not _fits(model, wide.itemsize):
         return
     prefix = {d.position: torch.cat((ids, ids.new_tensor([sides[0].tokens[0][:d.position]])), 1)
               for d in differences}
-    half = {at: model(row).logits[0, -1].float() for at, row in prefix.items()}
-    model.float()
+    eager = {at: model(row).logits[0, -1].double() for at, row in prefix.items()}
+    model.to(wide)
     for d in differences:
-        row = model(prefix[d.position]).logits[0, -1]
-        d.error = (row - half[d.position]).abs().max().item()
-        d.margin = abs(row[d.eager] - row[d.other]).item()
-        # both tokens may be off by the error; and neither may be far from the best
-        behind = (row.max() - row[d.other]).item()
-        d.verdict = "near tie" if max(d.margin, behind) <= 2 * d.error else "wrong"
+        row = model(prefix[d.position]).logits[0, -1].double()
+        d.wide = {torch.float32: "fp32", torch.float64: "fp64"}[wide]
+        d.error = (row - eager[d.position]).abs().max().item()
+        d.behind = (row.max() - row[d.other]).item()
+        d.verdict = "near tie" if d.behind <= 2 * d.error else "wrong"

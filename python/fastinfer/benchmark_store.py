@@ -52,15 +52,15 @@ def _create(path):
     if program is None:
         raise BadInput("%s is not there, and the program that makes it was not found; `make` builds "
                        "it, `%s` makes the file, --no-db does without" % (path, how))
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         made = subprocess.run([program] + how.split()[1:-1] + [path], capture_output=True,
                               text=True)
         why = made.stderr.strip() or "exit %d" % made.returncode
     except OSError as error:
         why = str(error)
     if not os.path.exists(path):
-        raise BadInput("%s could not be made by %s: %s" % (path, program, why))
+        raise BadInput("%s could not be made with %s: %s" % (path, program, why))
 
 
 def open_database(path):
@@ -68,12 +68,14 @@ def open_database(path):
     there. Another schema is refused."""
     if not os.path.exists(path):
         _create(path)
-    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    db = None
     try:
+        db = sqlite3.connect(path, timeout=30, isolation_level=None)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         db.execute("PRAGMA foreign_keys = ON")
     except sqlite3.DatabaseError as error:
-        db.close()
+        if db:
+            db.close()
         raise BadInput("%s: %s; the database of the fastinfer program was expected"
                        % (path, error)) from None
     if version == SCHEMA:

@@ -6,9 +6,11 @@
 
 import ctypes
 import os
+import tempfile
 
 import torch
 
+from . import live
 from .library import DTYPES, Device, _P, check, library
 
 __all__ = ["Engine"]
@@ -18,7 +20,8 @@ _CHECK_EVERY = 16  # steps enqueued between two looks at the tokens, where nobod
 
 class _Options(ctypes.Structure):
     _fields_ = [("batch", ctypes.c_int), ("dtype", ctypes.c_int), ("capacity", ctypes.c_int64),
-                ("configs", ctypes.c_char_p), ("seed", ctypes.c_uint64)]
+                ("configs", ctypes.c_char_p), ("seed", ctypes.c_uint64),
+                ("config_only", ctypes.c_int)]
 
 
 class _Facts(ctypes.Structure):
@@ -41,12 +44,13 @@ def _function(name, *arguments):
 class Engine:
     """A model in the library's memory. Use from_pretrained; close(), or `with`, frees it."""
 
-    def __init__(self, folder, device="cuda:0", dtype=None, batch=1, capacity=0, seed=0):
-        self._handle = None
+    def __init__(self, folder, device="cuda:0", dtype=None, batch=1, capacity=0, seed=0,
+                 config_only=False):
+        self._handle = self._sharing = None
         from .library import _configs
 
         options = _Options(batch, -1 if dtype is None else DTYPES[str(dtype).split(".")[-1]],
-                           capacity, _configs(), seed)
+                           capacity, _configs(), seed, config_only)
         handle = _P()
         check(_function("open", _P, ctypes.c_char_p, ctypes.POINTER(_Options), ctypes.POINTER(_P))(
             Device.get("cuda:0" if device == "cuda" else str(device)).handle,
@@ -62,15 +66,36 @@ class Engine:
     @classmethod
     def from_pretrained(cls, folder, **options):
         """folder: a HuggingFace folder on this machine, or a preset's name ("llama-3.2-3b"), whose
-        weights are random. Options: device, dtype (None: the checkpoint's), batch (sequences side
-        by side, up to 16), capacity (positions of each), seed (of random weights)."""
-        if not isinstance(folder, (str, os.PathLike)):
-            raise TypeError("Engine.from_pretrained reads a folder; %s was given (save_pretrained "
-                            "writes a model to one)" % type(folder).__name__)
-        return cls(folder, **options)
+        weights are random, or a model that transformers has loaded. Options: device, dtype (None:
+        the checkpoint's), batch (sequences side by side, up to 16), capacity (positions of each),
+        seed (of random weights).
+
+        A loaded model's weights move into the engine's memory and its parameters become views of
+        it, so that both see what is written to them; close() gives them memory of their own again.
+        While it moves both are there at once. device and dtype are the model's."""
+        if isinstance(folder, (str, os.PathLike)):
+            return cls(folder, **options)
+        return cls._from_live(folder, **options)
+
+    @classmethod
+    def _from_live(cls, model, batch=1, capacity=0):
+        device, dtype = live.facts_of(model)
+        with tempfile.TemporaryDirectory() as folder:
+            live.write_config(model, folder)
+            engine = cls(folder, device=str(device), dtype=dtype, batch=batch, capacity=capacity,
+                         config_only=True)
+        try:
+            engine._sharing = live.Sharing(model, engine._handle)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
 
     def close(self):
         if self._handle:
+            if self._sharing is not None:
+                self._sharing.end()
+                self._sharing = None
             close = _function("close", _P)
             close.restype = None
             close(self._handle)

@@ -74,6 +74,8 @@ def _norm_forward(module):
     weight, eps = _weight(module), forwards.norm_eps(module)
     if weight.dim() != 1 or not isinstance(eps, float):
         raise _Unfit("it has no eps or its weight is no vector")
+    if weight.data_ptr() % 16:  # as safetensors' mapped files have them on the CPU
+        raise _Unfit("its weight does not lie at a multiple of 16 bytes")
     original = type(module).forward
     x = _numbers(2, weight.shape[0], like=weight)
     if not _close(original(module, x), forwards.plain_rmsnorm(x, weight, eps)):

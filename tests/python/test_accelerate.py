@@ -320,6 +320,22 @@ def test_forwards_of_others_are_left_alone():
     assert model.model.norm.forward is own
 
 
+def test_weights_that_lie_askew_are_left_alone():
+    model = models.build("Llama")
+    ids = torch.tensor([[1, 17, 44, 90]])
+    norm = model.model.norm
+    norm.weight.data = torch.cat((norm.weight.data[:1], norm.weight.data))[1:]
+    assert norm.weight.data_ptr() % 16
+    with torch.no_grad():
+        plain = model(ids).logits
+        with fastinfer.accelerate(model, report=False) as done:
+            fast = model(ids).logits
+    assert reasons(done) == {
+        ("rmsnorm", "LlamaRMSNorm"): "its weight does not lie at a multiple of 16 bytes"}
+    assert done.replaced["rmsnorm", "LlamaRMSNorm"] == 6
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_what_holds_nothing_says_so():
     assert "nothing in it was recognised" in str(quiet(nn.Sequential(nn.Linear(4, 4))))
     why = reasons(quiet(models.build("Llama").to("meta")))

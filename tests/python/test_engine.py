@@ -78,7 +78,7 @@ def test_sampling_follows_its_seed():
 def test_what_is_refused():
     with pytest.raises(fastinfer.FastInferError, match="no/such"):
         fastinfer.Engine.from_pretrained("no/such/folder", device="cpu")
-    with pytest.raises(TypeError, match="reads a folder"):
+    with pytest.raises(TypeError, match="a folder, a preset's name or a model"):
         fastinfer.Engine.from_pretrained(torch.nn.Linear(2, 2))
     with open_cpu("llama", capacity=16) as engine:
         with pytest.raises(ValueError, match="do not fit into 16"):
@@ -89,3 +89,62 @@ def test_what_is_refused():
             engine.generate(torch.tensor([[1, 2]]), attention_mask=torch.tensor([[1, 0]]))
     with pytest.raises(ValueError, match="closed"):
         engine.generate(torch.tensor([[1]]))
+
+
+# --- a model that is live in PyTorch --------------------------------------------------------------
+
+
+def live_model(family, dtype=torch.float32):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder(family), dtype=dtype).eval()
+
+
+def greedy(model, ids):
+    with torch.inference_mode():
+        return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8,
+                              do_sample=False, eos_token_id=None, pad_token_id=0).tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_live_model_shares_its_weights(family):
+    model = live_model(family)
+    ids = torch.tensor([prompts(family)[1]["tokens"][-12:]])
+    before = {name: (p.data_ptr(), p.detach().clone()) for name, p in model.named_parameters()}
+    plain = greedy(model, ids)
+    with fastinfer.Engine.from_pretrained(model, capacity=192) as engine:
+        assert engine.generate(ids, max_new_tokens=8, eos_token_id=[]).tolist() == plain
+        for name, p in model.named_parameters():  # moved, and the same
+            assert p.data_ptr() != before[name][0] and torch.equal(p, before[name][1])
+        assert greedy(model, ids) == plain
+        inside = {p.data_ptr() for p in model.parameters()}
+    for name, p in model.named_parameters():
+        assert p.data_ptr() not in inside and torch.equal(p, before[name][1])
+    assert greedy(model, ids) == plain
+
+
+def test_what_pytorch_writes_the_engine_reads():
+    model = live_model("llama")
+    ids = torch.tensor([prompts("llama")[1]["tokens"][-12:]])
+    with fastinfer.Engine.from_pretrained(model, capacity=64) as engine:
+        first = engine.generate(ids, max_new_tokens=8, eos_token_id=[]).tolist()
+        with torch.no_grad():
+            for layer in model.model.layers:
+                layer.self_attn.v_proj.weight.neg_()
+        second = engine.generate(ids, max_new_tokens=8, eos_token_id=[]).tolist()
+        assert first != second == greedy(model, ids)
+
+
+def test_live_models_that_do_not_fit_stay_as_they_are():
+    model = live_model("qwen3")
+    before = [p.data_ptr() for p in model.parameters()]
+    model.model.norm.extra = torch.nn.Parameter(torch.ones(3))
+    with pytest.raises(fastinfer.FastInferError, match="no weight 'model.norm.extra'"):
+        fastinfer.Engine.from_pretrained(model, capacity=64)
+    del model.model.norm.extra
+    assert [p.data_ptr() for p in model.parameters()] == before
+    model.lm_head.half()
+    with pytest.raises(TypeError, match="one device and one dtype"):
+        fastinfer.Engine.from_pretrained(model, capacity=64)
+    with pytest.raises(TypeError, match="dtype"):  # the model's, and not to be chosen
+        fastinfer.Engine.from_pretrained(live_model("llama"), dtype=torch.float16)
