@@ -1,6 +1,7 @@
 // ptx.cuh - each PTX word that kernels use, beside its model for a host compiler.
 //
-// Cache hints change where a line is kept, never what is read: their model is a plain access.
+// Cache hints change where a line is kept, never what is read: their model is a plain access, of
+// global memory.
 #ifndef KERNELS_PTX_CUH
 #define KERNELS_PTX_CUH
 
@@ -37,11 +38,10 @@ DEVICE unsigned short ptx_load_no_allocate(const unsigned short *p) {
 DEVICE void ptx_prefetch_l2(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 #else
 DEVICE void ptx_prefetch_l2(const void *) {}
-template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return *p; }
+template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return simt_global(p), *p; }
 #endif
 
-// --- waiting for others
-// ---------------------------------------------------------------------------
+// --- waiting for others --------------------------------------------------------------------------
 
 #ifdef __CUDACC__
 // Barrier `id` (1 to 15) of a block, for `threads` of its threads: whole warps.
@@ -62,8 +62,10 @@ DEVICE void ptx_add_release(unsigned *p, unsigned v) {
 DEVICE void ptx_named_barrier(int id, int threads) {
     simt_named_sync((unsigned)id, (unsigned)threads);
 }
-DEVICE unsigned ptx_load_acquire(const unsigned *p) { return *(const volatile unsigned *)p; }
-DEVICE void ptx_add_release(unsigned *p, unsigned v) { *p += v; }
+DEVICE unsigned ptx_load_acquire(const unsigned *p) {
+    return simt_global(p), *(const volatile unsigned *)p;
+}
+DEVICE void ptx_add_release(unsigned *p, unsigned v) { simt_global(p), *p += v; }
 #endif
 
 // Bulk copies into shared memory, from sm_90 on, and the barriers there that wait for them (PTX's

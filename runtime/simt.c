@@ -7,6 +7,8 @@
 #include "runtime/simt_run.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,7 @@ enum { STACK_BYTES = 256 << 10 };
 enum { STACK_BYTES = 64 << 10 };
 #endif
 enum { WARP = 32, PAGE = 4096, MAX_THREADS = 1024, MAX_SHARED = 16, NAMED = 16 };
+enum { SHARED_LIMIT = 48 << 10 }; /* a GPU's, of SHARED variables */
 /* Stacks a power of two apart would put the busy ends of all lanes in one set of the cache. */
 enum { STRIDE = STACK_BYTES + 5 * 64 };
 /* Two areas a warp, of the 65530 that Linux gives a process by default. */
@@ -93,6 +96,7 @@ struct block {
     unsigned waiting;
     unsigned named_waiting[NAMED], named_threads[NAMED];
     void *dynamic;
+    size_t declared; /* bytes of SHARED variables */
     unsigned sites;
     struct {
         const void *site;
@@ -109,6 +113,7 @@ static struct {
     size_t warps, pool;
     struct block *block;
     size_t threads, waiting; /* resident threads; those at the grid barrier */
+    size_t dynamic_bytes;
     void (*body)(void *);
     void *args;
     struct context host;
@@ -383,6 +388,8 @@ void *simt_shared(const void *site, size_t bytes) {
     if (i == b->sites) {
         void *data = i < MAX_SHARED ? malloc(bytes) : NULL;
         if (i == MAX_SHARED) fail("more than %d SHARED variables", MAX_SHARED);
+        if ((b->declared += bytes) > SHARED_LIMIT)
+            fail("%zu bytes of SHARED variables; a GPU has %d for them", b->declared, SHARED_LIMIT);
         if (!data) fail("out of memory for %zu bytes of shared memory", bytes);
         b->shared[b->sites++].site = site, b->shared[i].bytes = bytes;
         b->shared[i].data = memset(data, 0xff, bytes);
@@ -391,6 +398,21 @@ void *simt_shared(const void *site, size_t bytes) {
 }
 
 void *simt_shared_dynamic(void) { return running()->warp->block->dynamic; }
+
+static bool lies_in(const void *p, const void *from, size_t bytes) {
+    return (uintptr_t)p - (uintptr_t)from < bytes;
+}
+
+void simt_global(const void *p) {
+    const struct lane *me = running();
+    const struct block *b = me->warp->block;
+    bool shared = lies_in(p, b->dynamic, g.dynamic_bytes);
+    for (unsigned i = 0; i < b->sites; i++)
+        shared |= lies_in(p, b->shared[i].data, b->shared[i].bytes);
+    if (shared) fail("an access of global memory is given an address of shared memory");
+    if (lies_in(p, me->context.stack, me->context.bytes))
+        fail("an access of global memory is given an address of the thread's own variables");
+}
 
 static void init_lane(struct lane *lane) {
     struct context *c = &lane->context;
@@ -497,6 +519,7 @@ int simt_run(simt_dim grid, simt_dim block, size_t dynamic_bytes, int cooperativ
     g.waiting = 0, g.spins = 0, g.yielded = 0;
     g.deadline = now() + g.time_limit;
     g.body = body, g.args = args, simt_grid_dim = grid, simt_block_dim = block;
+    g.dynamic_bytes = dynamic_bytes;
     make_room(resident, warps, dynamic_bytes);
 
     for (size_t first = 0; first < blocks && !g.error[0]; first += resident) {

@@ -231,15 +231,16 @@ DEVICE uint32_t pack_bfloat162(float lo, float hi) {
 template <class T> struct simt_same_ { typedef T type; };
 template <class T> using simt_same = typename simt_same_<T>::type;
 
-/* Memory: a hint changes where a line is kept, never what is read. */
-template <class T> DEVICE T __ldg(const T *p) { return *p; }
-template <class T> DEVICE T __ldcg(const T *p) { return *p; }
-template <class T> DEVICE T __ldcs(const T *p) { return *p; }
-template <class T> DEVICE T __ldlu(const T *p) { return *p; }
-template <class T> DEVICE T __ldcv(const T *p) { return *p; }
-template <class T> DEVICE void __stcg(T *p, simt_same<T> v) { *p = v; }
-template <class T> DEVICE void __stcs(T *p, simt_same<T> v) { *p = v; }
-template <class T> DEVICE void __stwt(T *p, simt_same<T> v) { *p = v; }
+/* Memory: a hint changes where a line is kept, never what is read; but it makes an access one of
+ * global memory, which shared memory and a thread's own variables refuse on a GPU. */
+template <class T> DEVICE T __ldg(const T *p) { return simt_global(p), *p; }
+template <class T> DEVICE T __ldcg(const T *p) { return simt_global(p), *p; }
+template <class T> DEVICE T __ldcs(const T *p) { return simt_global(p), *p; }
+template <class T> DEVICE T __ldlu(const T *p) { return simt_global(p), *p; }
+template <class T> DEVICE T __ldcv(const T *p) { return simt_global(p), *p; }
+template <class T> DEVICE void __stcg(T *p, simt_same<T> v) { simt_global(p), *p = v; }
+template <class T> DEVICE void __stcs(T *p, simt_same<T> v) { simt_global(p), *p = v; }
+template <class T> DEVICE void __stwt(T *p, simt_same<T> v) { simt_global(p), *p = v; }
 DEVICE void __threadfence() {}
 DEVICE void __threadfence_block() {}
 

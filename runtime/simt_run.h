@@ -101,6 +101,7 @@ enum simt_order simt_order(void);
 
 void *simt_shared(const void *site, size_t bytes); /* 0xff-filled anew for each block */
 void *simt_shared_dynamic(void);
+void simt_global(const void *p); /* fails the launch where p is shared or the thread's own memory */
 
 #ifdef __cplusplus
 }

@@ -43,6 +43,28 @@ ENTRY(early_return)(unsigned *) {
 }
 SIMT_EXPORT(early_return)
 
+ENTRY(hint_on_shared)(unsigned *out) {
+    SHARED(unsigned, word, [32]);
+    word[threadIdx.x] = threadIdx.x;
+    out[threadIdx.x] = __ldcg(&word[threadIdx.x]);
+}
+SIMT_EXPORT(hint_on_shared)
+
+ENTRY(hint_on_own)(unsigned *out) {
+    unsigned own[2] = {out[0], out[1]};
+    __stcg(&own[threadIdx.x % 2], 3u);
+    out[threadIdx.x] = own[0];
+}
+SIMT_EXPORT(hint_on_own)
+
+ENTRY(much_shared)(unsigned *out) {
+    SHARED(unsigned, half, [6 << 10]);
+    SHARED(unsigned, more, [(6 << 10) + 1]);
+    half[threadIdx.x] = 1, more[threadIdx.x] = 2;
+    out[threadIdx.x] = half[threadIdx.x] + more[threadIdx.x];
+}
+SIMT_EXPORT(much_shared)
+
 // Without the barrier a warp may read what another has not written yet.
 ENTRY(race)(unsigned *out) {
     SHARED(unsigned, cell, [64]);

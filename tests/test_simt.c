@@ -23,7 +23,7 @@ thunk words_thunk, wrong_mask_thunk, wrong_barriers_thunk, early_return_thunk, r
     wait_for_flag_thunk, wait_for_ever_thunk, warp_step_thunk, deep_thunk, grid_wide_thunk,
     dynamic_thunk, wait_for_first_thunk, wait_for_last_thunk, mixed_steps_thunk, never_done_thunk,
     tensor_thunk, ring_thunk, wrong_copies_thunk, impatient_thunk, echoes_thunk, wrong_echoes_thunk,
-    all_wait_thunk, fetches_thunk;
+    all_wait_thunk, fetches_thunk, hint_on_shared_thunk, hint_on_own_thunk, much_shared_thunk;
 float test_half_to_float(uint16_t bits), test_bfloat16_to_float(uint16_t bits);
 uint16_t test_float_to_half(float f), test_float_to_bfloat16(float f);
 uint32_t test_pack_half2(float lo, float hi), test_pack_bfloat162(float lo, float hi);
@@ -236,7 +236,13 @@ static void mistakes_are_named(void **state) {
                     {wrong_barriers_thunk, 64, "stuck"},
                     {mixed_steps_thunk, 32, "another kind"},
                     {early_return_thunk, 64, "stuck"},
-                    {wait_for_ever_thunk, 32, "spin"}};
+                    {wait_for_ever_thunk, 32, "spin"},
+                    {hint_on_shared_thunk, 32, "shared memory"},
+                    {much_shared_thunk, 32, "49156 bytes"},
+#if !defined(__SANITIZE_ADDRESS__) /* which keeps a thread's variables elsewhere */
+                    {hint_on_own_thunk, 32, "own variables"},
+#endif
+    };
     unsigned out[64] = {0};
     (void)state;
     simt_spin_limit(10000);

@@ -131,16 +131,21 @@ DEVICE void softmax_store(const softmax_state<HEADS_> &m, float *runs) {
     }
 }
 
+// What other blocks wrote is read from L2 (`THEIRS`), what lies in shared memory plainly: a load
+// with a cache hint is a load from global memory.
+template <bool THEIRS> DEVICE float load_run(const float *p) { return THEIRS ? __ldcg(p) : *p; }
+
 // `count` runs, `stride` floats apart, as one: returns the sum of dimension d.
-template <int DIM> DEVICE float merge_runs(const float *run, int count, long long stride, int d,
-                                           float *greatest, float *weight) {
+template <int DIM, bool THEIRS>
+DEVICE float merge_runs(const float *run, int count, long long stride, int d, float *greatest,
+                        float *weight) {
     float most = ATTENTION_LEAST, all = 0.0f, sum = 0.0f;
-    for (int i = 0; i < count; i++) most = fmaxf(most, __ldcg(run + i * stride + DIM));
+    for (int i = 0; i < count; i++) most = fmaxf(most, load_run<THEIRS>(run + i * stride + DIM));
     for (int i = 0; i < count; i++) {
         const float *at = run + i * stride;
-        float part = __ldcg(at + DIM);
+        float part = load_run<THEIRS>(at + DIM);
         float scale = part == ATTENTION_LEAST ? 0.0f : exp2f(part - most);
-        all += scale * __ldcg(at + DIM + 1), sum += scale * __ldcg(at + d);
+        all += scale * load_run<THEIRS>(at + DIM + 1), sum += scale * load_run<THEIRS>(at + d);
     }
     *greatest = most, *weight = all;
     return sum;

@@ -159,7 +159,7 @@ ENTRY_BOUNDS(attention_decode, BLOCK)
     float *all_runs = scratch + group * gridDim.x * RUNS, most, all;
     for (int i = threadIdx.x; i < p.heads * HEAD_DIM; i += BLOCK) {
         int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs<HEAD_DIM>(runs + g * S::RUN, WARPS, RUNS, d, &most, &all);
+        float sum = merge_runs<HEAD_DIM, false>(runs + g * S::RUN, WARPS, RUNS, d, &most, &all);
         if (gridDim.x == 1) {
             write_out(out, p, g, d, sum / all);
             continue;
@@ -180,7 +180,7 @@ ENTRY_BOUNDS(attention_decode, BLOCK)
     for (int i = threadIdx.x; i < p.heads * HEAD_DIM; i += BLOCK) {
         int g = i / HEAD_DIM, d = i % HEAD_DIM;
         float sum =
-            merge_runs<HEAD_DIM>(all_runs + g * S::RUN, (int)gridDim.x, RUNS, d, &most, &all);
+            merge_runs<HEAD_DIM, true>(all_runs + g * S::RUN, (int)gridDim.x, RUNS, d, &most, &all);
         write_out(out, p, g, d, sum / all);
     }
     if (threadIdx.x == 0) *counter = 0;

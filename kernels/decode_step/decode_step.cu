@@ -495,16 +495,21 @@ DEVICE void see_tiles(const run_of &a, ring &r, const float (*q)[8], softmax &m)
     }
 }
 
+// A hint makes a load one from global memory: only what other blocks wrote is read with one.
+template <bool THEIRS> DEVICE float load_run(const float *p) { return THEIRS ? __ldcg(p) : *p; }
+
 // Runs of a head, each (sums, greatest, weight) `stride` floats from the next, as one: element d.
+template <bool THEIRS>
 DEVICE float merge_runs(const float *run, int runs, long long stride, int d, float *greatest,
                         float *weight) {
     float most = LEAST, all = 0.0f, sum = 0.0f;
-    for (int i = 0; i < runs; i++) most = fmaxf(most, __ldcg(run + i * stride + HEAD_DIM));
+    for (int i = 0; i < runs; i++)
+        most = fmaxf(most, load_run<THEIRS>(run + i * stride + HEAD_DIM));
     for (int i = 0; i < runs; i++) {
         const float *at = run + i * stride;
-        float part = __ldcg(at + HEAD_DIM);
+        float part = load_run<THEIRS>(at + HEAD_DIM);
         float scale = part == LEAST ? 0.0f : exp2f(part - most);
-        all += scale * __ldcg(at + HEAD_DIM + 1), sum += scale * __ldcg(at + d);
+        all += scale * load_run<THEIRS>(at + HEAD_DIM + 1), sum += scale * load_run<THEIRS>(at + d);
     }
     *greatest = most, *weight = all;
     return sum;
@@ -519,7 +524,7 @@ DEVICE void finish_run(const step &s, const run_of &a, long long layer, const fl
     element *out = s.attention + heads * GROUP * HEAD_DIM;
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
         int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs(own_runs + g * RUN, WARPS, GROUP * RUN, d, &most, &all);
+        float sum = merge_runs<false>(own_runs + g * RUN, WARPS, GROUP * RUN, d, &most, &all);
         if (a.splits == 1) {
             out[i] = E::store(sum / all);
             continue;
@@ -539,7 +544,7 @@ DEVICE void finish_run(const step &s, const run_of &a, long long layer, const fl
     if (!*last_flag) return;
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
         int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs(runs + g * RUN, a.splits, GROUP * RUN, d, &most, &all);
+        float sum = merge_runs<true>(runs + g * RUN, a.splits, GROUP * RUN, d, &most, &all);
         out[i] = E::store(sum / all);
     }
 }

@@ -183,6 +183,8 @@ static int64_t registers(const struct shape *s) {
 static bool resident(const struct shape *s, const struct device_info *device, const char **why) {
     int64_t bytes = staged_bytes(s) + fixed_bytes(s);
     int blocks = s->blocks_per_sm ? s->blocks_per_sm : 1;
+    if (fixed_bytes(s) > 48 << 10)
+        return refuse(why, "the sums of a block's warps take over 48 KB of static shared memory");
     if (bytes > device->shared_per_block)
         return refuse(why, "a block has no shared memory for the activations");
     if (device->shared_per_sm && blocks * (bytes + 1024) > device->shared_per_sm && blocks > 1)
