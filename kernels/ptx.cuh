@@ -58,6 +58,15 @@ DEVICE unsigned ptx_load_acquire(const unsigned *p) {
 DEVICE void ptx_add_release(unsigned *p, unsigned v) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
+// Both ways at once: hands on what was written before, and what it returns was handed to it.
+DEVICE unsigned ptx_add_both(unsigned *p, unsigned v) {
+    unsigned before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(p), "r"(v)
+                 : "memory");
+    return before;
+}
 #else
 DEVICE void ptx_named_barrier(int id, int threads) {
     simt_named_sync((unsigned)id, (unsigned)threads);
@@ -66,6 +75,10 @@ DEVICE unsigned ptx_load_acquire(const unsigned *p) {
     return simt_global(p), *(const volatile unsigned *)p;
 }
 DEVICE void ptx_add_release(unsigned *p, unsigned v) { simt_global(p), *p += v; }
+DEVICE unsigned ptx_add_both(unsigned *p, unsigned v) {
+    simt_global(p), *p += v;
+    return *p - v;
+}
 #endif
 
 // Bulk copies into shared memory, from sm_90 on, and the barriers there that wait for them (PTX's
