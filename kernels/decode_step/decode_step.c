@@ -52,15 +52,15 @@ static const struct size sizes[] = {
 };
 static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5}};
 
-/* With the one that copies: 2, 3, 4 or 5 a quarter of a multiprocessor, which sets their registers.
+/* With the one that copies: up to 4 a quarter of a multiprocessor, which leaves them 128 registers.
  */
-static const int warps[] = {4, 7, 8, 11, 12, 15, 16, 19};
+static const int warps[] = {4, 7, 8, 11, 12, 15};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
 static const int columns[] = {64, 512, 1024, 1536, 2048, 3072};
 static const int load_hint[] = {0, 1};
 static const int least_tiles[] = {1, 2, 4};
 static const struct tunable tunables[] = {
-    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 12},
+    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 15},
     [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
     [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1536},
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
