@@ -54,15 +54,15 @@ static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5
 
 /* With the one that copies: up to 4 a quarter of a multiprocessor, which leaves them 128 registers.
  */
-static const int warps[] = {4, 7, 8, 11, 12, 15};
+static const int warps[] = {4, 7, 11, 12, 15};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
 static const int columns[] = {64, 512, 1024, 1536, 2048, 3072};
 static const int load_hint[] = {0, 1};
 static const int least_tiles[] = {1, 2, 4};
 static const struct tunable tunables[] = {
-    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 15},
-    [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
-    [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1536},
+    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 12},
+    [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 12},
+    [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1024},
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
                    COUNT(load_hint), 1},
     [LEAST_TILES] = {"least_tiles", "of keys and values that a block has before a head is shared",
@@ -143,6 +143,7 @@ static int64_t elements(const struct problem *p, int index) {
 }
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* As the enumeration in decode_step.cu has it. */
 static int64_t shared_bytes(const struct problem *p, const struct point *t) {
@@ -180,16 +181,22 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     return true;
 }
 
-static int grid_of(const struct device_info *device) { return device->sms; }
+/* Each block has a unit of every matrix: decode_step.cu's words are passed on by who has read them.
+ */
+static int64_t grid_of(const struct problem *p, const struct device_info *device) {
+    const int64_t *n = p->size, grid = device->sms;
+    int64_t units = least(least(n[HIDDEN], n[VOCAB]), 2 * n[INTERMEDIATE]);
+    units = least(units, (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]) / 8;
+    return least(grid, units);
+}
 
 static struct plan plan(const struct problem *p, const struct point *t,
                         const struct device_info *device) {
     const int64_t *n = p->size, q = n[HEADS] * n[HEAD_DIM];
-    int64_t grid = grid_of(device), kv = n[KV_HEADS] * n[HEAD_DIM];
+    int64_t grid = grid_of(p, device), kv = n[KV_HEADS] * n[HEAD_DIM];
     int64_t splits = most(grid / (n[KV_HEADS] * n[BATCH]), 1);
     int64_t runs = n[BATCH] * n[HEADS] * splits * (n[HEAD_DIM] + 2);
-    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv) + (runs + 3) / 4 * 4 +
-                    n[BATCH] * (q + n[INTERMEDIATE]) / 2 + n[BATCH] * n[KV_HEADS] + 2;
+    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv + q + n[INTERMEDIATE]) + 2 * runs + 4;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = "decode_step",
                                     .grid = {(unsigned)grid, 1, 1},

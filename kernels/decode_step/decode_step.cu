@@ -5,7 +5,7 @@
 // weights that the block will need, layer after layer, and keeps a ring of STAGES tiles in shared
 // memory full, without ever waiting for activations. WARPS other warps multiply. So the memory
 // stays busy while phases wait for one another; what a phase boundary costs is hidden by what the
-// ring holds. Phases of a layer, each done by all blocks, with a counter between one and the next:
+// ring holds. Phases of a layer, each done by all blocks:
 //
 //   qkv         a = rmsnorm(residual); q, k, v = a W^T (+ bias)
 //   attention   q, k normed a head and turned; k, v into the caches; softmax(q k^T / sqrt(d)) v
@@ -19,14 +19,21 @@
 // activations of up to 16 sequences, rounded to the element, as the other operand; sums are fp32.
 // Units rotate over the blocks, so that none is last in every phase.
 //
-// Where a phase begins and ends nothing may be read that memory has to bring: with the ring's bytes
-// queued before it such a read takes as long as the whole ring. So a norm's weight comes through
-// the ring, before the matrix that needs it; angles are computed once; facts are kept in registers;
-// what a sum is added to is read before the sum begins; counters are few and stay in L2.
+// What one phase hands to the next are words of 32 bits whose lowest bit says whether they are new:
+// floats of 23 bits. A fence would wait for all that the ring has on its way, some 5 us; these need
+// none, and a reader takes each word as soon as it is there. A word is written again only when all
+// have read it: who writes one has, through what the phases between made of it, had to do with
+// everybody who reads it. So between two writes the bit need only change. That holds as long as
+// every block has a unit of every matrix: the grid is no larger. Counters say when it is worth
+// looking; they prove nothing.
+//
+// For the same reason nothing is read on a phase's edge that memory has to bring: a norm's weight
+// comes through the ring, before the matrix that needs it; angles are computed once; facts are kept
+// in registers; what a sum is added to is read before the sum begins.
 //
 // Attention reads keys and values through the same ring: a block has a run of positions of one
-// sequence's key head and all query heads that belong to it; the last block to finish a head merges
-// its runs.
+// sequence's key head and all query heads that belong to it; the block with a head's last run
+// merges all of them.
 //
 // Least traffic: all weights and the cache's filled positions once.
 #include "kernels/rope/rope.cuh"
@@ -69,7 +76,7 @@ enum {
            : BATCH == 2 ? 8
            : BATCH <= 4 ? 4
                         : 2,
-    PHASES = 5, // of a layer
+    MATRICES = 4, // of a layer
     WIDE = HIDDEN > Q ? HIDDEN : Q,
     WIDEST = WIDE > INTERMEDIATE ? WIDE : INTERMEDIATE, // elements of the longest activation
     X_BYTES = (BATCH * (WIDEST + (BATCH > 1 ? 56 : 0)) * 2 + 15) / 16 * 16,
@@ -108,20 +115,28 @@ DEVICE void next(ring &r) {
     if (++r.stage == STAGES) r.stage = 0, r.turn++;
 }
 
-struct step {
+// What all threads know, in shared memory: registers are for what is multiplied.
+struct model {
     const element *embedding, *layers, *final_norm, *head;
-    const int *facts;    // (layers, 3): turns, window, delay
-    const int *token;    // (BATCH)
-    const int *position; // (BATCH), in shared memory
-    const float2 *turn;  // (BATCH, HEAD_DIM / 2) cosines and sines, in shared memory
-    element *cache_k, *cache_v, *attention, *product;
-    float *logits, *residual, *qkv, *runs;
-    unsigned *count, *done, *merged; // phases done by blocks; blocks done; runs done of a head
+    const int *facts; // (layers, 3): turns, window, delay
+    const int *token; // (BATCH)
+    element *cache_k, *cache_v;
+    float *logits;
+    unsigned *residual, *qkv, *attention, *product; // words with a bit that says which are new
+    uint2 *runs;                                    // floats, each with the layer's number
+    unsigned *count, *heads, *done, *launches;      // matrices of blocks; heads; blocks; see leave
     long long vocab, layer_count, capacity;
     float eps;
+    int position[BATCH];
+    float2 turn[BATCH * (HEAD_DIM / 2)]; // cosines and sines
+};
+
+struct step {
+    const model *m;
     unsigned offset;   // units of all phases so far, modulo the grid
     int ahead[3];      // facts of the layer that is this lane's among 32
     int turns, window; // of this layer
+    unsigned number;   // of this layer, among those of all launches
     unsigned delay;    // of a phase's end, for tests, in 16 ns
 };
 
@@ -131,9 +146,10 @@ DEVICE void enter_layer(step &s, long long layer) {
     if (at == 0)
 #pragma unroll
         for (int i = 0; i < 3; i++)
-            s.ahead[i] = layer + lane < s.layer_count ? s.facts[3 * (layer + lane) + i] : 0;
+            s.ahead[i] = layer + lane < s.m->layer_count ? s.m->facts[3 * (layer + lane) + i] : 0;
     s.turns = __shfl_sync(~0u, s.ahead[0], at), s.window = __shfl_sync(~0u, s.ahead[1], at);
     s.delay = (unsigned)__shfl_sync(~0u, s.ahead[2], at) / 16;
+    s.number++;
 }
 
 DEVICE long long first_unit(const step &s) {
@@ -155,7 +171,7 @@ DEVICE int most_splits() {
 DEVICE run_of attention_of(const step &s, int sequence) {
     run_of r;
     r.sequence = sequence;
-    r.position = s.position[sequence];
+    r.position = s.m->position[sequence];
     r.low = s.window && r.position >= s.window ? r.position - s.window + 1 : 0;
     r.old = r.position - r.low;
     int tiles = (r.old + POSITIONS - 1) / POSITIONS;
@@ -182,7 +198,7 @@ DEVICE run_of attention_run(const step &s, int unit) {
 }
 // A key head's part of the caches.
 DEVICE long long cache_of(const step &s, const run_of &a, long long layer) {
-    return ((layer * BATCH + a.sequence) * KV_HEADS + a.head) * s.capacity * HEAD_DIM;
+    return ((layer * BATCH + a.sequence) * KV_HEADS + a.head) * s.m->capacity * HEAD_DIM;
 }
 
 // --- copying -------------------------------------------------------------------------------------
@@ -243,8 +259,8 @@ DEVICE void copy_cache(const step &s, ring &r, long long layer) {
             wait_for_room(r);
             if (lane == 0) {
                 ptx_barrier_expect(&r.full[r.stage], 2 * bytes);
-                ptx_bulk_load(tile_of(r), s.cache_k + at, bytes, &r.full[r.stage]);
-                ptx_bulk_load(tile_of(r) + POSITIONS * HEAD_DIM * 2, s.cache_v + at, bytes,
+                ptx_bulk_load(tile_of(r), s.m->cache_k + at, bytes, &r.full[r.stage]);
+                ptx_bulk_load(tile_of(r) + POSITIONS * HEAD_DIM * 2, s.m->cache_v + at, bytes,
                               &r.full[r.stage]);
             }
             next(r);
@@ -253,8 +269,8 @@ DEVICE void copy_cache(const step &s, ring &r, long long layer) {
 }
 
 DEVICE void copy_all(step &s, ring &r) {
-    for (long long i = 0; i < s.layer_count; i++) {
-        const element *w = s.layers + i * LAYER_ELEMENTS;
+    for (long long i = 0; i < s.m->layer_count; i++) {
+        const element *w = s.m->layers + i * LAYER_ELEMENTS;
         enter_layer(s, i);
         copy_norm(r, w + AT_INPUT_NORM);
         copy_matrix<HIDDEN, 0>(s, r, w + AT_QKV, QKV / ROWS);
@@ -264,29 +280,63 @@ DEVICE void copy_all(step &s, ring &r) {
         copy_matrix<HIDDEN, 1>(s, r, w + AT_GATE_UP, 2 * INTERMEDIATE / ROWS);
         copy_matrix<INTERMEDIATE, 0>(s, r, w + AT_DOWN, HIDDEN / ROWS);
     }
-    copy_norm(r, s.final_norm);
-    copy_matrix<HIDDEN, 0>(s, r, s.head, s.vocab / ROWS);
+    copy_norm(r, s.m->final_norm);
+    copy_matrix<HIDDEN, 0>(s, r, s.m->head, s.m->vocab / ROWS);
 }
 
 // --- multiplying ---------------------------------------------------------------------------------
 
 DEVICE void meet() { ptx_named_barrier(1, CONSUMERS); }
 
-// Waits until all blocks have done so many phases; what they wrote is then to be read past L1.
-DEVICE void wait_for(const step &s, long long phases) {
+// Where a test asks for delays: each warp comes at a time of its own.
+DEVICE void dawdle(const step &s, int place) {
+    if (!s.delay) return;
+    unsigned h = (blockIdx.x * 31 + threadIdx.x / 32) * 2654435761u;
+    h = (h ^ (unsigned)(s.m->position[0] * 401 + s.number * 16 + place)) * 2246822519u;
+    for (unsigned left = (h ^ h >> 15) % s.delay; left; left--) __nanosleep(16);
+}
+
+// Until a counter says that it is worth looking.
+DEVICE void wait_for(const unsigned *count, unsigned enough) {
     if (threadIdx.x == 0)
-        while (ptx_load_acquire(s.count) < (unsigned)phases * gridDim.x) spin_yield();
+        while ((int)(ptx_load_relaxed(count) - enough) < 0) spin_yield();
     meet();
 }
-// Ends a phase; where a test asks for delays, each warp comes at a time of its own.
-DEVICE void signal(const step &s, long long phase) {
-    if (s.delay) {
-        unsigned h = (blockIdx.x * 31 + threadIdx.x / 32) * 2654435761u;
-        h = (h ^ (unsigned)(s.position[0] * 401 + phase)) * 2246822519u;
-        for (unsigned left = (h ^ h >> 15) % s.delay; left; left--) __nanosleep(16);
+
+DEVICE unsigned mark(float f, unsigned bit) { return (__float_as_uint(f) & ~1u) | bit; }
+DEVICE float value(unsigned word) { return __uint_as_float(word & ~1u); } // whatever the bit
+DEVICE bool is_new(uint4 v, unsigned bit) {
+    return !(((v.x ^ bit) | (v.y ^ bit) | (v.z ^ bit) | (v.w ^ bit)) & 1);
+}
+DEVICE float await(const unsigned *p, unsigned bit) {
+    unsigned v = ptx_load_relaxed(p);
+    while ((v ^ bit) & 1) spin_yield(), v = ptx_load_relaxed(p);
+    return value(v);
+}
+// COUNT times 8 words, those numbered `at`, at + CONSUMERS, ... below `end`, asked for all at once
+// until all are new.
+template <int COUNT>
+DEVICE void await_eights(const unsigned *from, int at, int end, unsigned bit, float (*f)[8]) {
+    const uint4 *words = (const uint4 *)from;
+    uint4 v[2 * COUNT];
+    for (bool all = false; !all;) {
+#pragma unroll
+        for (int i = 0; i < 2 * COUNT; i++) {
+            v[i] = make_uint4(bit, bit, bit, bit);
+            if (at + i / 2 * CONSUMERS < end)
+                v[i] = ptx_load_relaxed(words + 2 * (at + i / 2 * CONSUMERS) + i % 2);
+        }
+        all = true;
+#pragma unroll
+        for (int i = 0; i < 2 * COUNT; i++) all = all && is_new(v[i], bit);
+        if (!all) spin_yield();
     }
-    meet();
-    if (threadIdx.x == 0) ptx_add_release(s.count, 1);
+#pragma unroll
+    for (int i = 0; i < 2 * COUNT; i++) {
+        float *to = f[i / 2] + i % 2 * 4;
+        to[0] = value(v[i].x), to[1] = value(v[i].y);
+        to[2] = value(v[i].z), to[3] = value(v[i].w);
+    }
 }
 
 // This thread's words of a norm's weight, from the ring.
@@ -305,36 +355,34 @@ DEVICE void take_norm(ring &r, uint4 (&norm)[EACH]) {
     }
 }
 
-// A word of a sequence's residual; of the first layer, of its token's embedding.
-DEVICE void load_residual(const step &s, bool first_layer, int b, int at, float *f) {
-    if (first_layer) {
-        unpack<E>(((const uint4 *)(s.embedding + (long long)s.token[b] * HIDDEN))[at], f);
-        return;
-    }
-    const float4 *from = (const float4 *)(s.residual + b * HIDDEN) + 2 * at;
-    const float4 one = __ldcg(from), two = __ldcg(from + 1);
-    f[0] = one.x, f[1] = one.y, f[2] = one.z, f[3] = one.w;
-    f[4] = two.x, f[5] = two.y, f[6] = two.z, f[7] = two.w;
-}
-
-// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence.
-DEVICE void stage_normed(const step &s, bool first_layer, const uint4 (&norm)[EACH], element *x,
-                         float *sums) {
+// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence; of the
+// first layer the residual is the token's embedding.
+DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const uint4 (&norm)[EACH],
+                         element *x, float *sums) {
     const int STRIDE_ = DECODE_STEP_STRIDE(HIDDEN);
+    dawdle(s, 0);
 #pragma unroll 1
     for (int from = 0; from < BATCH; from += NORMED) {
         float v[NORMED][EACH][8], sum[NORMED];
 #pragma unroll
         for (int n = 0; n < NORMED; n++) {
             const int b = from + n < BATCH ? from + n : BATCH - 1;
+            if (!first_layer) {
+                await_eights<EACH>(s.m->residual + b * HIDDEN, threadIdx.x, WORDS, bit, v[n]);
+            } else {
+                const uint4 *row =
+                    (const uint4 *)(s.m->embedding + (long long)s.m->token[b] * HIDDEN);
+#pragma unroll
+                for (int i = 0; i < EACH; i++)
+                    if ((int)threadIdx.x + i * CONSUMERS < WORDS)
+                        unpack<E>(row[threadIdx.x + i * CONSUMERS], v[n][i]);
+            }
             sum[n] = 0.0f;
 #pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                int at = (int)threadIdx.x + i * CONSUMERS;
-                if (at < WORDS) load_residual(s, first_layer, b, at, v[n][i]);
+            for (int i = 0; i < EACH; i++)
 #pragma unroll
-                for (int k = 0; k < 8; k++) sum[n] += at < WORDS ? v[n][i][k] * v[n][i][k] : 0.0f;
-            }
+                for (int k = 0; k < 8; k++)
+                    if ((int)threadIdx.x + i * CONSUMERS < WORDS) sum[n] += v[n][i][k] * v[n][i][k];
         }
 #pragma unroll
         for (int n = 0; n < NORMED; n++) {
@@ -348,7 +396,7 @@ DEVICE void stage_normed(const step &s, bool first_layer, const uint4 (&norm)[EA
             float all = 0.0f;
 #pragma unroll
             for (int i = 0; i < WARPS; i++) all += sums[i * NORMED + n];
-            float scale = rsqrtf(all / HIDDEN + s.eps);
+            float scale = rsqrtf(all / HIDDEN + s.m->eps);
 #pragma unroll
             for (int i = 0; i < EACH; i++) {
                 int at = (int)threadIdx.x + i * CONSUMERS;
@@ -366,10 +414,24 @@ DEVICE void stage_normed(const step &s, bool first_layer, const uint4 (&norm)[EA
     }
 }
 
-template <int N> DEVICE void stage_plain(const element *from, element *x) {
-    const uint4 *words = (const uint4 *)from;
-    for (int i = threadIdx.x; i < BATCH * (N / 8); i += CONSUMERS)
-        ((uint4 *)x)[i / (N / 8) * (DECODE_STEP_STRIDE(N) / 8) + i % (N / 8)] = __ldcg(words + i);
+// x: (BATCH, N) elements in shared memory, of what a phase left.
+template <int N>
+DEVICE void stage_plain(const step &s, const unsigned *from, unsigned bit, element *x) {
+    enum { ALL = BATCH * (N / 8), AT_ONCE = ALL > 2 * CONSUMERS ? 3 : 2 };
+    dawdle(s, 1);
+#pragma unroll 1
+    for (int at = threadIdx.x; at < ALL; at += AT_ONCE * CONSUMERS) {
+        float v[AT_ONCE][8];
+        await_eights<AT_ONCE>(from, at, ALL, bit, v);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int n = at + i * CONSUMERS;
+            uint4 word;
+            if (n >= ALL) continue;
+            pack<E>(v[i], word);
+            ((uint4 *)x)[n / (N / 8) * (DECODE_STEP_STRIDE(N) / 8) + n % (N / 8)] = word;
+        }
+    }
     meet();
 }
 
@@ -394,6 +456,7 @@ DEVICE void multiply_tile(const char *tile, const element *x, int columns, float
     const uint4 none = {0, 0, 0, 0};
 #pragma unroll
     for (int j = warp; j < chunks; j += WARPS) {
+        if (K % T::WIDTH && 64 * j >= columns) break;
         uint4 w[2], v[2], u[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -446,6 +509,7 @@ DEVICE void multiply_matrix(step &s, ring &r, const element *x, float *part, lon
             }
         }
         meet();
+        dawdle(s, 2);
         for (int i = threadIdx.x; i < held * OUT * BATCH; i += CONSUMERS) {
             const int h = i / (OUT * BATCH), b = i / OUT % BATCH;
             const long long row = (first + (long long)h * gridDim.x) * OUT + i % OUT;
@@ -467,24 +531,36 @@ DEVICE void multiply_matrix(step &s, ring &r, const element *x, float *part, lon
 
 // --- attention -----------------------------------------------------------------------------------
 
-// One head, raw fp32, normed and turned by one warp; a lane has pairs lane and lane + 32 (PAIRS of
+// One head of qkv, normed and turned by one warp; a lane has pairs lane and lane + 32 (PAIRS of
 // them), first elements in a, partners in b.
-DEVICE void make_head(const step &s, const float *raw, const element *norm, const float2 *turn,
+DEVICE void make_head(const step &s, const unsigned *raw, const element *norm, const float2 *turn,
                       float *a, float *b) {
     int lane = threadIdx.x % 32;
     float sum = 0.0f, weight[PAIRS][2];
+    for (bool all = false; !all;) {
+        unsigned old = 0;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const unsigned one = ptx_load_relaxed(raw + lane + 32 * i);
+            const unsigned two = ptx_load_relaxed(raw + lane + 32 * i + HEAD_DIM / 2);
+            a[i] = value(one), b[i] = value(two);
+            old |= (one ^ s.number) | (two ^ s.number);
+        }
+        all = !(old & 1);
+        if (!all) spin_yield();
+    }
 #pragma unroll
     for (int i = 0; i < PAIRS; i++) {
         const int d = lane + 32 * i;
-        a[i] = __ldcg(raw + d), b[i] = __ldcg(raw + d + HEAD_DIM / 2);
+        sum += a[i] * a[i] + b[i] * b[i];
         if (QK_NORM && norm)
             weight[i][0] = E::load(norm[d]), weight[i][1] = E::load(norm[d + HEAD_DIM / 2]);
-        sum += a[i] * a[i] + b[i] * b[i];
     }
+    __syncwarp();
     if (QK_NORM && norm) {
 #pragma unroll
         for (int i = 16; i; i /= 2) sum += __shfl_xor_sync(~0u, sum, i);
-        float scale = rsqrtf(sum / HEAD_DIM + s.eps);
+        float scale = rsqrtf(sum / HEAD_DIM + s.m->eps);
 #pragma unroll
         for (int i = 0; i < PAIRS; i++) a[i] *= scale * weight[i][0], b[i] *= scale * weight[i][1];
     }
@@ -500,18 +576,18 @@ DEVICE void make_head(const step &s, const float *raw, const element *norm, cons
 // The query heads of a key head into q (GROUP, HEAD_DIM), scaled for exp2; of the last run also our
 // own key and value, rounded as the cache has them, into k and v and the cache.
 DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *q) {
-    const element *w = s.layers + layer * LAYER_ELEMENTS;
+    const element *w = s.m->layers + layer * LAYER_ELEMENTS;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const float score = 1.44269504f / sqrtf((float)HEAD_DIM);
     const bool own = a.split == a.splits - 1;
-    const float2 *turn = s.turns ? s.turn + a.sequence * (HEAD_DIM / 2) : nullptr;
+    const float2 *turn = s.turns ? s.m->turn + a.sequence * (HEAD_DIM / 2) : nullptr;
     float *k = q + GROUP * HEAD_DIM, *v = k + HEAD_DIM, x[PAIRS], y[PAIRS];
     long long at = cache_of(s, a, layer) + (long long)a.position * HEAD_DIM;
     for (int i = warp; i < GROUP + (own ? 2 : 0); i += WARPS) {
         int kind = i < GROUP ? 0 : i - GROUP + 1; // a query head, the key, the value
         long long raw =
             kind == 0 ? (a.head * GROUP + i) * HEAD_DIM : Q + (kind - 1) * KV + a.head * HEAD_DIM;
-        make_head(s, s.qkv + (long long)a.sequence * QKV + raw,
+        make_head(s, s.m->qkv + (long long)a.sequence * QKV + raw,
                   kind == 0   ? w + AT_Q_NORM
                   : kind == 1 ? w + AT_K_NORM
                               : nullptr,
@@ -524,8 +600,8 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
                 float f = half ? y[p] : x[p];
                 element e = E::store(f);
                 if (kind == 0) q[i * HEAD_DIM + d] = f * score;
-                if (kind == 1) k[d] = E::load(e), s.cache_k[at + d] = e;
-                if (kind == 2) v[d] = E::load(e), s.cache_v[at + d] = e;
+                if (kind == 1) k[d] = E::load(e), s.m->cache_k[at + d] = e;
+                if (kind == 2) v[d] = E::load(e), s.m->cache_v[at + d] = e;
             }
     }
     meet();
@@ -592,60 +668,85 @@ DEVICE void see_tiles(const run_of &a, ring &r, const float *q, softmax &m) {
     }
 }
 
-// A hint makes a load one from global memory: only what other blocks wrote is read with one.
-template <bool THEIRS> DEVICE float load_run(const float *p) { return THEIRS ? __ldcg(p) : *p; }
-
-// Runs of a head, each (sums, greatest, weight) `stride` floats from the next, as one: element d.
-template <bool THEIRS> DEVICE float merge_runs(const float *run, int runs, long long stride, int d,
-                                               float *greatest, float *weight) {
+// One element of a head's run: the sum of its weighted values, the run's greatest score and weight.
+struct part_of {
+    float sum, greatest, weight;
+};
+DEVICE part_of join_parts(part_of a, part_of b) {
+    float most = fmaxf(a.greatest, b.greatest);
+    float left = a.greatest == LEAST ? 0.0f : exp2f(a.greatest - most);
+    float right = b.greatest == LEAST ? 0.0f : exp2f(b.greatest - most);
+    return {a.sum * left + b.sum * right, most, a.weight * left + b.weight * right};
+}
+// What the warps of a block have of element d.
+DEVICE part_of join_warps(const float *run, int d) {
     float most = LEAST, all = 0.0f, sum = 0.0f;
-    for (int i = 0; i < runs; i++)
-        most = fmaxf(most, load_run<THEIRS>(run + i * stride + HEAD_DIM));
-    for (int i = 0; i < runs; i++) {
-        const float *at = run + i * stride;
-        float part = load_run<THEIRS>(at + HEAD_DIM);
-        float scale = part == LEAST ? 0.0f : exp2f(part - most);
-        all += scale * load_run<THEIRS>(at + HEAD_DIM + 1), sum += scale * load_run<THEIRS>(at + d);
+#pragma unroll
+    for (int i = 0; i < WARPS; i++) most = fmaxf(most, run[i * GROUP * RUN + HEAD_DIM]);
+#pragma unroll
+    for (int i = 0; i < WARPS; i++) {
+        const float *at = run + i * GROUP * RUN;
+        float scale = at[HEAD_DIM] == LEAST ? 0.0f : exp2f(at[HEAD_DIM] - most);
+        all += scale * at[HEAD_DIM + 1], sum += scale * at[d];
     }
-    *greatest = most, *weight = all;
-    return sum;
+    return {sum, most, all};
 }
 
-// What this block has seen of a head group: alone the result, else a run, which the last block to
-// come merges with the others'.
-DEVICE void finish_run(const step &s, const run_of &a, const float *own_runs, unsigned *last_flag) {
-    const long long heads = (long long)a.sequence * KV_HEADS + a.head;
-    float *runs = s.runs + heads * most_splits() * GROUP * RUN, most, all;
-    element *out = s.attention + heads * GROUP * HEAD_DIM;
+// A run's words in memory, each with the layer's number beside it.
+DEVICE void put_part(const step &s, uint2 *run, int d, part_of part) {
+    ptx_store_relaxed(run + d, make_uint2(__float_as_uint(part.sum), s.number));
+    if (d) return;
+    ptx_store_relaxed(run + HEAD_DIM, make_uint2(__float_as_uint(part.greatest), s.number));
+    ptx_store_relaxed(run + HEAD_DIM + 1, make_uint2(__float_as_uint(part.weight), s.number));
+}
+// The runs that other blocks have, 4 asked for at once, joined to `part` in their order.
+DEVICE part_of take_parts(const step &s, const uint2 *runs, int count, int d, part_of part) {
+    for (int from = 0; from < count; from += 4) {
+        uint2 v[4][3];
+        for (bool all = false; !all;) {
+            all = true;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const uint2 *run = runs + (long long)min(from + i, count - 1) * GROUP * RUN;
+                v[i][0] = ptx_load_relaxed(run + d), v[i][1] = ptx_load_relaxed(run + HEAD_DIM);
+                v[i][2] = ptx_load_relaxed(run + HEAD_DIM + 1);
+                all = all && v[i][0].y == s.number && v[i][1].y == s.number;
+                all = all && v[i][2].y == s.number;
+            }
+            if (!all) spin_yield();
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (from + i < count)
+                part = join_parts(part, {__uint_as_float(v[i][0].x), __uint_as_float(v[i][1].x),
+                                         __uint_as_float(v[i][2].x)});
+    }
+    return part;
+}
+
+// What this block has seen of a head group; the block with the last run puts all runs together.
+DEVICE void finish_run(const step &s, const run_of &a, const float *own_runs) {
+    const long long head = (long long)a.sequence * KV_HEADS + a.head;
+    uint2 *runs = s.m->runs + head * most_splits() * GROUP * RUN;
+    unsigned *out = s.m->attention + head * GROUP * HEAD_DIM;
+    dawdle(s, 3);
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
-        int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs<false>(own_runs + g * RUN, WARPS, GROUP * RUN, d, &most, &all);
-        if (a.splits == 1) {
-            out[i] = E::store(sum / all);
+        const int g = i / HEAD_DIM, d = i % HEAD_DIM;
+        part_of part = join_warps(own_runs + g * RUN, d);
+        if (a.split < a.splits - 1) {
+            put_part(s, runs + (a.split * GROUP + g) * RUN, d, part);
             continue;
         }
-        float *to = runs + (a.split * GROUP + g) * RUN;
-        to[d] = sum;
-        if (d == 0) to[HEAD_DIM] = most, to[HEAD_DIM + 1] = all;
+        part = take_parts(s, runs + g * RUN, a.splits - 1, d, part);
+        ptx_store_relaxed(out + i, mark(part.sum / part.weight, s.number & 1));
     }
-    if (a.splits == 1) return;
-    meet();
-    if (threadIdx.x == 0) {
-        *last_flag = ptx_add_both(s.merged + heads, 1) == (unsigned)a.splits - 1;
-        if (*last_flag) s.merged[heads] = 0; // for the next layer
-    }
-    meet();
-    if (!*last_flag) return;
-    for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
-        int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs<true>(runs + g * RUN, a.splits, GROUP * RUN, d, &most, &all);
-        out[i] = E::store(sum / all);
-    }
+    if (threadIdx.x == 0 && a.split == a.splits - 1) ptx_add_relaxed(s.m->heads, 1);
 }
 
-DEVICE void attend(const step &s, ring &r, long long layer, float *work, unsigned *last_flag) {
+DEVICE void attend(const step &s, ring &r, long long layer, float *work) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, units = attention_units(s);
     float *staged = work, *own_runs = work + (GROUP + 2) * HEAD_DIM;
+    if ((int)blockIdx.x < units) wait_for(s.m->count, ((unsigned)layer * MATRICES + 1) * gridDim.x);
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
         run_of a = attention_run(s, u);
         softmax m;
@@ -672,133 +773,138 @@ DEVICE void attend(const step &s, ring &r, long long layer, float *work, unsigne
                 if (lane == 0) to[HEAD_DIM] = m.greatest[g], to[HEAD_DIM + 1] = m.weight[g];
             }
         meet();
-        finish_run(s, a, own_runs, last_flag);
+        finish_run(s, a, own_runs);
         if (u + (int)gridDim.x < units) meet();
     }
 }
 
 // --- a step --------------------------------------------------------------------------------------
 
-DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
-                     unsigned *last_flag) {
-    const element *w = s.layers + layer * LAYER_ELEMENTS;
-    const long long phase = layer * PHASES;
+DEVICE void end_matrix(const step &s) {
+    if (threadIdx.x == 0) ptx_add_relaxed(s.m->count, 1);
+}
+
+DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums) {
+    const element *w = s.m->layers + layer * LAYER_ELEMENTS;
+    const unsigned before = (unsigned)layer * MATRICES * gridDim.x; // matrices of blocks
     const bool first = layer == 0;
     element *x = (element *)work;
-    float *part = (float *)(work + X_BYTES), *residual = s.residual;
+    float *part = (float *)(work + X_BYTES);
+    unsigned *residual = s.m->residual;
     uint4 norm[EACH];
     enter_layer(s, layer);
+    const unsigned bit = s.number & 1; // of what is written once a layer; the residual's are 1, 0
     take_norm(r, norm);
-    if (layer) wait_for(s, phase);
-    stage_normed(s, first, norm, x, sums);
+    wait_for(s.m->count, before);
+    stage_normed(s, first, 0, norm, x, sums);
     multiply_matrix<HIDDEN, 0>(
         s, r, x, part, QKV / ROWS,
         [&](long long row, int) { return QKV_BIAS ? E::load(w[AT_QKV_BIAS + row]) : 0.0f; },
         [&](long long row, int b, float sum, float bias) {
-            __stcg(s.qkv + (long long)b * QKV + row, sum + bias);
+            ptx_store_relaxed(s.m->qkv + (long long)b * QKV + row, mark(sum + bias, bit));
         });
-    signal(s, phase);
-    wait_for(s, phase + 1);
-    attend(s, r, layer, (float *)work, last_flag);
-    signal(s, phase + 1);
-    wait_for(s, phase + 2);
-    stage_plain<Q>(s.attention, x);
+    end_matrix(s);
+    attend(s, r, layer, (float *)work);
+    wait_for(s.m->heads, (unsigned)(layer + 1) * BATCH * KV_HEADS);
+    stage_plain<Q>(s, s.m->attention, bit, x);
     multiply_matrix<Q, 0>(
         s, r, x, part, HIDDEN / ROWS,
         [&](long long row, int b) {
             float bias = O_BIAS ? E::load(w[AT_O_BIAS + row]) : 0.0f;
-            return bias + (first ? E::load(s.embedding[(long long)s.token[b] * HIDDEN + row])
-                                 : __ldcg(residual + b * HIDDEN + row));
+            return bias + (first ? E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row])
+                                 : await(residual + b * HIDDEN + row, 0));
         },
         [&](long long row, int b, float sum, float base) {
-            __stcg(residual + b * HIDDEN + row, base + sum);
+            ptx_store_relaxed(residual + b * HIDDEN + row, mark(base + sum, 1));
         });
-    signal(s, phase + 2);
+    end_matrix(s);
     take_norm(r, norm);
-    wait_for(s, phase + 3);
-    stage_normed(s, false, norm, x, sums);
+    wait_for(s.m->count, before + 2 * gridDim.x);
+    stage_normed(s, false, 1, norm, x, sums);
     multiply_matrix<HIDDEN, 1>(
         s, r, x, part, 2 * INTERMEDIATE / ROWS, [](long long, int) { return 0.0f; },
         [&](long long row, int b, float gate, float up) {
             float silu = gate / (1.0f + __expf(-gate));
-            s.product[(long long)b * INTERMEDIATE + row] = E::store(silu * up);
+            ptx_store_relaxed(s.m->product + (long long)b * INTERMEDIATE + row,
+                              mark(silu * up, bit));
         });
-    signal(s, phase + 3);
-    wait_for(s, phase + 4);
-    stage_plain<INTERMEDIATE>(s.product, x);
+    end_matrix(s);
+    wait_for(s.m->count, before + 3 * gridDim.x);
+    stage_plain<INTERMEDIATE>(s, s.m->product, bit, x);
     multiply_matrix<INTERMEDIATE, 0>(
         s, r, x, part, HIDDEN / ROWS,
-        [&](long long row, int b) { return __ldcg(residual + b * HIDDEN + row); },
+        [&](long long row, int b) { return await(residual + b * HIDDEN + row, 1); },
         [&](long long row, int b, float sum, float base) {
-            __stcg(residual + b * HIDDEN + row, base + sum);
+            ptx_store_relaxed(residual + b * HIDDEN + row, mark(base + sum, 0));
         });
-    signal(s, phase + 4);
+    end_matrix(s);
 }
 
-// The last block to end leaves the counters zero for the next launch.
+// The last block to end leaves the counters zero for the next launch and counts this one, so that
+// the next one's layers have other numbers.
 DEVICE void leave(const step &s) {
     meet();
-    if (threadIdx.x == 0 && ptx_add_both(s.done, 1) == gridDim.x - 1) *s.count = 0, *s.done = 0;
+    if (threadIdx.x || atomicAdd(s.m->done, 1u) != gridDim.x - 1) return;
+    *s.m->count = 0, *s.m->heads = 0, *s.m->done = 0;
+    *s.m->launches += 1;
 }
 
 // Positions and angles, which all layers share; by the whole block, before its warps part.
-DEVICE void find_angles(const int *positions, const float *inv_freq, int *position, float2 *turn) {
-    if (threadIdx.x < BATCH) position[threadIdx.x] = positions[threadIdx.x];
+DEVICE void find_angles(const int *positions, const float *inv_freq, model &m) {
+    if (threadIdx.x < BATCH) m.position[threadIdx.x] = positions[threadIdx.x];
     for (int i = threadIdx.x; i < BATCH * (HEAD_DIM / 2); i += CONSUMERS + 32)
-        turn[i] = rope_reduced((float)positions[i / (HEAD_DIM / 2)] * inv_freq[i % (HEAD_DIM / 2)]);
-    __syncthreads();
+        m.turn[i] =
+            rope_reduced((float)positions[i / (HEAD_DIM / 2)] * inv_freq[i % (HEAD_DIM / 2)]);
 }
 
-// Scratch: residual (BATCH, HIDDEN), qkv (BATCH, QKV), runs (BATCH, KV_HEADS, most_splits(), GROUP,
-// RUN, filled up to a multiple of 4) fp32; attention (BATCH, Q), product (BATCH, INTERMEDIATE)
-// elements, in words of 4 bytes; then the counters: phases, blocks, (BATCH, KV_HEADS) runs.
+// Scratch, zero before the first launch, in words of 4 bytes: residual (BATCH, HIDDEN), qkv (BATCH,
+// QKV), attention (BATCH, Q), product (BATCH, INTERMEDIATE); of two words each runs (BATCH,
+// KV_HEADS, most_splits(), GROUP, RUN); then the counters.
 ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
 (float *logits, const int *token, const int *position, const int *facts, const element *embedding,
  const element *layers, const element *final_norm, const element *head, const float *inv_freq,
- element *cache_k, element *cache_v, float *scratch, long long vocab, long long layer_count,
+ element *cache_k, element *cache_v, unsigned *scratch, long long vocab, long long layer_count,
  long long capacity, float eps) {
     SHARED_DYNAMIC(uint4, shared);
     SHARED(uint64_t, barriers, [2 * STAGES]);
     SHARED(float, sums, [WARPS * NORMED]);
-    SHARED(unsigned, last_flag, [1]);
-    SHARED(int, positions, [BATCH]);
-    SHARED(float2, turn, [BATCH * (HEAD_DIM / 2)]);
-    step s;
-    s.embedding = embedding, s.token = token, s.position = positions, s.layers = layers;
-    s.final_norm = final_norm, s.head = head, s.turn = turn, s.facts = facts;
-    s.cache_k = cache_k, s.cache_v = cache_v, s.logits = logits;
-    s.residual = scratch, s.qkv = s.residual + BATCH * HIDDEN;
-    s.runs = s.qkv + BATCH * QKV;
-    long long runs = (long long)BATCH * KV_HEADS * most_splits() * GROUP * RUN;
-    s.attention = (element *)(s.runs + (runs + 3) / 4 * 4);
-    s.product = s.attention + BATCH * Q;
-    s.count = (unsigned *)(s.product + BATCH * INTERMEDIATE);
-    s.done = s.count + 1, s.merged = s.count + 2;
-    s.vocab = vocab, s.layer_count = layer_count, s.capacity = capacity, s.eps = eps;
-    s.offset = 0;
+    SHARED(model, shared_model, [1]);
+    model &m = shared_model[0];
     ring r = {(char *)shared, barriers, barriers + STAGES, 0, 0};
     if (threadIdx.x == 0) {
+        m.embedding = embedding, m.layers = layers, m.final_norm = final_norm, m.head = head;
+        m.facts = facts, m.token = token, m.cache_k = cache_k, m.cache_v = cache_v;
+        m.vocab = vocab, m.layer_count = layer_count, m.capacity = capacity, m.eps = eps;
+        m.logits = logits;
+        m.residual = scratch, m.qkv = m.residual + BATCH * HIDDEN;
+        m.attention = m.qkv + BATCH * QKV, m.product = m.attention + BATCH * Q;
+        m.runs = (uint2 *)(m.product + BATCH * INTERMEDIATE);
+        m.count = (unsigned *)(m.runs + (long long)BATCH * KV_HEADS * most_splits() * GROUP * RUN);
+        m.heads = m.count + 1, m.done = m.count + 2, m.launches = m.count + 3;
         for (int i = 0; i < STAGES; i++) {
             ptx_barrier_init(&r.full[i], 1);
             ptx_barrier_init(&r.empty[i], WARPS);
         }
         ptx_barrier_fence();
     }
-    find_angles(position, inv_freq, positions, turn);
+    find_angles(position, inv_freq, m);
+    __syncthreads();
+    step s;
+    s.m = &m, s.offset = 0, s.number = *m.launches * (unsigned)layer_count;
     if (threadIdx.x >= CONSUMERS) {
         copy_all(s, r);
         return;
     }
     char *work = (char *)shared + STAGES * TILE_BYTES;
     uint4 norm[EACH];
-    for (long long i = 0; i < layer_count; i++) do_layer(s, r, i, work, sums, last_flag);
+    for (long long i = 0; i < layer_count; i++) do_layer(s, r, i, work, sums);
     take_norm(r, norm);
-    wait_for(s, layer_count * PHASES);
-    stage_normed(s, false, norm, (element *)work, sums);
+    wait_for(m.count, (unsigned)layer_count * MATRICES * gridDim.x);
+    stage_normed(s, false, 0, norm, (element *)work, sums);
     multiply_matrix<HIDDEN, 0>(
         s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
         [](long long, int) { return 0.0f; },
-        [&](long long row, int b, float sum, float) { logits[b * vocab + row] = sum; });
+        [&](long long row, int b, float sum, float) { m.logits[b * m.vocab + row] = sum; });
     leave(s);
 }
 
