@@ -180,9 +180,32 @@ static double spreads_between(const float *a, const float *b, int64_t n) {
     return most / sqrt(squares - mean * mean);
 }
 
-/* One decode step at the same place in both forms: their logits' largest difference, in spreads.
- * The second form's choice stays. */
-static double step_in_both(struct engine *engine, int64_t vocab, bool persistent_last) {
+/* The step that was just done, once more without delays: it must give the very same logits. */
+static void same_without_delays(struct engine *engine, const struct engine_state *before,
+                                int64_t vocab, int delay_ns) {
+    static float slow[MAX_SEQUENCES][MAX_VOCAB], quick[MAX_VOCAB];
+    struct engine_state *after;
+    struct program *step;
+    int batch = engine_facts(engine).batch;
+    for (int s = 0; s < batch; s++) good(engine_logits(engine, s, slow[s]));
+    good(engine_save(engine, &after));
+    good(engine_restore(engine, before));
+    good(engine_delay(engine, 0));
+    good(engine_step(engine, &step));
+    good(program_run(step));
+    for (int s = 0; s < batch; s++) {
+        good(engine_logits(engine, s, quick));
+        assert_memory_equal(slow[s], quick, (size_t)vocab * sizeof *quick);
+    }
+    good(engine_restore(engine, after));
+    good(engine_delay(engine, delay_ns));
+    engine_state_free(after);
+}
+
+/* One decode step at the same place in both forms, the persistent one with its phases delayed at
+ * random: their logits' largest difference, in spreads. The second form's choice stays. */
+static double step_in_both(struct engine *engine, int64_t vocab, bool persistent_last,
+                           int delay_ns) {
     static const enum step_form form[] = {FORM_LAUNCHES, FORM_PERSISTENT};
     static float first[MAX_SEQUENCES][MAX_VOCAB], second[MAX_VOCAB];
     struct engine_choice choice = {.configs = "default"};
@@ -196,6 +219,7 @@ static double step_in_both(struct engine *engine, int64_t vocab, bool persistent
     good(engine_step(engine, &step));
     good(program_run(step));
     for (int s = 0; s < batch; s++) good(engine_logits(engine, s, first[s]));
+    if (!persistent_last) same_without_delays(engine, state, vocab, delay_ns);
     good(engine_restore(engine, state));
     engine_state_free(state);
     choice.form = form[persistent_last];
@@ -227,19 +251,21 @@ static void persistent_batch_agrees(void **state) {
     for (int s = 0; s < MAX_SEQUENCES; s++)
         good(engine_prompt(engine, s, ids, ids_of(&g, (size_t)s, "tokens", ids)));
     for (int i = 0; i < 3; i++)
-        worst = fmax(worst, step_in_both(engine, g.model->config.vocab, i % 2));
+        worst = fmax(worst, step_in_both(engine, g.model->config.vocab, i % 2, 1000));
     print_message("%d sequences, worst difference %.2g spreads\n", MAX_SEQUENCES, worst);
     if (!(worst <= 4e-2)) fail_msg("the forms are %.3g spreads apart", worst);
     engine_close(engine);
     golden_close(&g);
 }
 
-/* The whole step in one kernel, with its phases delayed at random, against the launches. They round
- * at the same places but one: the kernel rounds normed activations to the element. */
+/* The whole step in one kernel, with its phases delayed at random: bit for bit what it is without
+ * delays, and near the launches. They round at the same places but one: the kernel rounds normed
+ * activations to the element, which costs it as much as rounding costs either against fp32 (3e-2
+ * spreads in fp16), and the worst of thousands of steps is farther out than that of a few. */
 static void persistent_agrees(void **state) {
     static const char *const families[] = {"llama", "llama_bias", "smollm3",
                                            "qwen2", "qwen3",      "mistral"};
-    static const double tolerance[] = {[DTYPE_F16] = 4e-2, [DTYPE_BF16] = 4e-1};
+    static const double tolerance[] = {[DTYPE_F16] = 1e-1, [DTYPE_BF16] = 8e-1};
     needs_sm_90();
     const char *asked = getenv("FASTINFER_TEST_STEPS");
     int steps = asked ? atoi(asked) : 4;
@@ -258,7 +284,7 @@ static void persistent_agrees(void **state) {
                     longest = ids_of(&g, prompt, "tokens", ids);
                     good(engine_prompt(engine, 0, ids, longest));
                 }
-                worst = fmax(worst, step_in_both(engine, g.model->config.vocab, i % 2));
+                worst = fmax(worst, step_in_both(engine, g.model->config.vocab, i % 2, 2000));
                 longest++;
             }
             print_message("%s, %s: %d steps in both forms, worst difference %.2g spreads\n",
