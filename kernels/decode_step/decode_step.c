@@ -34,7 +34,7 @@ enum {
     CACHE_K,
     CACHE_V
 };
-enum { WARPS, STAGES, COLUMNS, LOAD_HINT, LEAST_TILES };
+enum { WARPS, STAGES, COLUMNS, FLIGHT, LOAD_HINT, LEAST_TILES };
 
 static const struct size sizes[] = {
     [BATCH] = {"batch", "sequences", true, 1, 1, 16},
@@ -57,16 +57,19 @@ static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5
 static const int warps[] = {4, 7, 11, 12, 15};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
 static const int columns[] = {64, 512, 1024, 1536, 2048, 3072};
+static const int flight[] = {2, 3, 4, 6, 8, 12};
 static const int load_hint[] = {0, 1};
 static const int least_tiles[] = {1, 2, 4};
 static const struct tunable tunables[] = {
     [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 12},
     [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 12},
     [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1024},
+    [FLIGHT] = {"flight", "tiles of a block that are on their way at once, at most", flight,
+                COUNT(flight), 4},
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
                    COUNT(load_hint), 1},
     [LEAST_TILES] = {"least_tiles", "of keys and values that a block has before a head is shared",
-                     least_tiles, COUNT(least_tiles), 2},
+                     least_tiles, COUNT(least_tiles), 1},
 };
 
 static const struct argument arguments[] = {
@@ -171,6 +174,12 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
         return refuse(why, "over 8 query heads a key head: no registers for them");
     if (t->value[COLUMNS] == 64 && device->kind == DEVICE_CUDA)
         return refuse(why, "tiles of 64 columns are for tests");
+    if (t->value[FLIGHT] > t->value[STAGES])
+        return refuse(why, "more tiles on their way than the ring has");
+    int64_t flying = t->value[FLIGHT] * 8 * t->value[COLUMNS] * 2;
+    if (device->kind == DEVICE_CUDA &&
+        (flying < 32 << 10 || (flying > 128 << 10 && t->value[FLIGHT] < t->value[STAGES])))
+        return refuse(why, "too little on its way, or about as much as without a limit");
     int64_t ring = t->value[STAGES] * 8 * t->value[COLUMNS] * 2;
     if (device->kind == DEVICE_CUDA && (ring < 32 << 10 || t->value[STAGES] < 4))
         return refuse(why, "the ring is too small to keep the memory busy");

@@ -92,9 +92,8 @@ enum {
     WORK_BYTES = MATRIX_BYTES > ATTENTION_BYTES ? MATRIX_BYTES : ATTENTION_BYTES,
 };
 
-// What a block multiplies, in the order in which it does. One loop goes through them all: were each
-// written out, the code would not fit the cache of instructions, and fetching it from memory takes
-// as long as anything else on a phase's edge.
+// What a block multiplies, in the order in which it does: one loop goes through them all, for code
+// that is written out more often than need be has to be fetched like anything else.
 enum { OF_QKV, OF_OUT, OF_GATE_UP, OF_DOWN, OF_HEAD };
 
 // The tiles that a row of K columns comes in are equally wide, in steps of 64 columns. Rows follow
@@ -111,6 +110,7 @@ struct ring {
     char *bytes;
     uint64_t *full, *empty; // a tile has come; all warps have read it
     unsigned stage, turn;
+    unsigned last_stage, last_turn, on_the_way; // of who copies: the oldest tile that it waits for
 };
 DEVICE char *tile_of(const ring &r) { return r.bytes + r.stage * TILE_BYTES; }
 DEVICE void next(ring &r) {
@@ -218,7 +218,16 @@ DEVICE long long cache_of(const step &s, const run_of &a, long long layer) {
 // --- copying -------------------------------------------------------------------------------------
 
 // All lanes see the room before any fills it: one that looked two phases late would wait for ever.
+//
+// No more than FLIGHT tiles are on their way at once. All that is, of all blocks, queues before
+// whatever else needs memory or L2, so more than keeps the memory busy only makes every word that
+// phases hand on come later.
 DEVICE void wait_for_room(ring &r) {
+    if (FLIGHT < STAGES && r.on_the_way++ == FLIGHT) {
+        ptx_barrier_wait(&r.full[r.last_stage], r.last_turn & 1);
+        r.on_the_way--;
+        if (++r.last_stage == STAGES) r.last_stage = 0, r.last_turn++;
+    }
     if (r.turn) ptx_barrier_wait(&r.empty[r.stage], (r.turn - 1) & 1);
     __syncwarp();
 }
@@ -325,11 +334,6 @@ DEVICE unsigned mark(float f, unsigned bit) { return (__float_as_uint(f) & ~1u) 
 DEVICE float value(unsigned word) { return __uint_as_float(word & ~1u); } // whatever the bit
 DEVICE bool is_new(uint4 v, unsigned bit) {
     return !(((v.x ^ bit) | (v.y ^ bit) | (v.z ^ bit) | (v.w ^ bit)) & 1);
-}
-DEVICE float await(const unsigned *p, unsigned bit) {
-    unsigned v = ptx_load_relaxed(p);
-    while ((v ^ bit) & 1) spin_yield(), v = ptx_load_relaxed(p);
-    return value(v);
 }
 // COUNT times 8 words, those numbered `at`, at + CONSUMERS, ... below `end`, asked for all at once
 // until all are new.
@@ -467,26 +471,25 @@ DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t y0, uint
 // the same order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products. Rows lie a
 // multiple of 128 bytes apart, so lanes of odd rows read the other half of the 64 columns first:
 // then no two of 8 lanes share a bank.
-DEVICE void multiply_tile(const char *tile, int width, const element *x, int stride, int columns,
-                          float (&d)[4][4]) {
-    const bool RAGGED = HIDDEN % 64 || Q % 64 || INTERMEDIATE % 64;
+template <int INPUTS>
+DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (&d)[4][4]) {
+    enum { WIDTH = DECODE_STEP_WIDTH(INPUTS), STRIDE = DECODE_STEP_STRIDE(INPUTS) };
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int odd = g % 2;
-    const char *row = tile + g * (width * 2) + 16 * t;
+    const char *row = tile + g * (WIDTH * 2) + 16 * t;
     const uint4 none = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < (COLUMNS / 64 + WARPS - 1) / WARPS; i++) {
-        const int j = warp + i * WARPS;
-        if (64 * j >= columns) break;
+    for (int j = warp; j < WIDTH / 64; j += WARPS) {
+        if (INPUTS % WIDTH && 64 * j >= columns) break;
         uint4 w[2], v[2], u[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int from = 64 * j + 32 * (h ^ odd), c = 64 * j + 32 * h + 8 * t;
             w[h] = none, v[h] = none, u[h] = none;
-            if (!RAGGED || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
-            if (RAGGED && c >= columns) continue;
-            if (g < BATCH) v[h] = *(const uint4 *)(x + g * stride + c);
-            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * stride + c);
+            if (INPUTS % 64 == 0 || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
+            if (INPUTS % 64 && c >= columns) continue;
+            if (g < BATCH) v[h] = *(const uint4 *)(x + g * STRIDE + c);
+            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * STRIDE + c);
         }
         const uint4 first = odd ? w[1] : w[0], second = odd ? w[0] : w[1];
         multiply_words(d[0], v[0].x, v[0].y, u[0].x, u[0].y, first.x, first.y);
@@ -496,30 +499,43 @@ DEVICE void multiply_tile(const char *tile, int width, const element *x, int str
     }
 }
 
-// What a row's sum is added to.
-DEVICE float base_of(const step &s, int kind, const element *w, bool first_layer, int row, int b) {
-    if (kind == OF_QKV) return QKV_BIAS ? E::load(w[AT_QKV_BIAS + row]) : 0.0f;
-    if (kind == OF_DOWN) return await(s.m->residual + b * HIDDEN + row, 1);
-    if (kind != OF_OUT) return 0.0f;
-    float bias = O_BIAS ? E::load(w[AT_O_BIAS + row]) : 0.0f;
-    if (first_layer) return bias + E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row]);
-    return bias + await(s.m->residual + b * HIDDEN + row, 0);
+// What a row's sum is added to: asked for when a group of units begins, waited for at its end.
+struct base {
+    unsigned word;
+    float bias;
+};
+template <int KIND>
+DEVICE base ask_base(const step &s, const element *w, bool first_layer, int row, int b) {
+    base v = {0, 0.0f};
+    if (KIND == OF_QKV && QKV_BIAS) v.bias = E::load(w[AT_QKV_BIAS + row]);
+    if (KIND == OF_OUT && O_BIAS) v.bias = E::load(w[AT_O_BIAS + row]);
+    if (KIND == OF_OUT && first_layer)
+        v.word = mark(E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row]), 0);
+    else if (KIND == OF_OUT || KIND == OF_DOWN)
+        v.word = ptx_load_relaxed(s.m->residual + b * HIDDEN + row);
+    return v;
+}
+template <int KIND> DEVICE float take_base(const step &s, base v, int row, int b) {
+    if (KIND != OF_OUT && KIND != OF_DOWN) return v.bias;
+    while ((v.word ^ (KIND == OF_DOWN)) & 1)
+        spin_yield(), v.word = ptx_load_relaxed(s.m->residual + b * HIDDEN + row);
+    return value(v.word) + v.bias;
 }
 // Where it goes, with the bit that makes it new: of the residual 1 and 0 in turn, of what is
 // written once a layer that of the layer's number.
-DEVICE void put_row(const step &s, int kind, int row, int b, float sum, float up) {
+template <int KIND> DEVICE void put_row(const step &s, int row, int b, float sum, float up) {
     const model &m = *s.m;
     unsigned bit = s.number & 1, *to = m.qkv + b * QKV + row;
-    if (kind == OF_HEAD) {
+    if (KIND == OF_HEAD) {
         m.logits[b * m.vocab + row] = sum;
         return;
     }
-    if (kind == OF_GATE_UP) {
+    if (KIND == OF_GATE_UP) {
         to = m.product + b * INTERMEDIATE + row;
         sum = sum / (1.0f + __expf(-sum)) * up;
-    } else if (kind != OF_QKV) {
+    } else if (KIND != OF_QKV) {
         to = m.residual + b * HIDDEN + row;
-        bit = kind == OF_OUT;
+        bit = KIND == OF_OUT;
     }
     ptx_store_relaxed(to, mark(sum, bit));
 }
@@ -533,27 +549,30 @@ DEVICE float sum_warps(const float *part) {
 }
 
 // All units of this block; w: the layer's weights.
-DEVICE void multiply_matrix(step &s, ring &r, int kind, const element *w, bool first_layer,
-                            const element *x, float *part) {
+template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, const element *w,
+                                                bool first_layer, const element *x, float *part) {
+    enum {
+        INPUTS = KIND == OF_OUT    ? (int)Q
+                 : KIND == OF_DOWN ? (int)INTERMEDIATE
+                                   : (int)HIDDEN,
+        WIDTH = DECODE_STEP_WIDTH(INPUTS),
+        OUT = KIND == OF_GATE_UP ? ROWS / 2 : ROWS, // rows of a unit, that go out
+    };
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = (int)threadIdx.x;
-    const int shift = kind == OF_GATE_UP ? 2 : 3, rows = 1 << shift; // of a unit, that go out
-    const int columns = s.m->matrices[kind].columns, width = s.m->matrices[kind].width;
-    const int stride = s.m->matrices[kind].stride, units = s.m->matrices[kind].units;
+    const int units = s.m->matrices[KIND].units;
 #pragma unroll 1
     for (int first = first_unit(s); first < units;) {
-        float early = 0.0f; // of this thread's first row: asked for before it is needed
-        const int own = first + (t >> shift) / BATCH * (int)gridDim.x;
-        if (own < units && t < HELD * rows * BATCH)
-            early =
-                base_of(s, kind, w, first_layer, (own << shift) + t % rows, (t >> shift) % BATCH);
+        base early = {0, 0.0f}; // of this thread's first row
+        const int own = first + t / OUT / BATCH * (int)gridDim.x;
+        if (own < units && t < HELD * OUT * BATCH)
+            early = ask_base<KIND>(s, w, first_layer, own * OUT + t % OUT, t / OUT % BATCH);
         int held = 0;
 #pragma unroll 1
         for (int u = first; u < units && held < HELD; u += (int)gridDim.x, held++) {
             float d[4][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
-#pragma unroll 1
-            for (int c = 0; c < columns; c += width) {
+            for (int c = 0; c < INPUTS; c += WIDTH) {
                 ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
-                multiply_tile(tile_of(r), width, x + c, stride, min(width, columns - c), d);
+                multiply_tile<INPUTS>(tile_of(r), x + c, min((int)WIDTH, INPUTS - c), d);
                 __syncwarp();
                 if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
                 next(r);
@@ -569,13 +588,13 @@ DEVICE void multiply_matrix(step &s, ring &r, int kind, const element *w, bool f
         meet();
         dawdle(s, 2);
 #pragma unroll 1
-        for (int i = t; i < held * rows * BATCH; i += CONSUMERS) {
-            const int h = (i >> shift) / BATCH, b = (i >> shift) % BATCH;
-            const int row = ((first + h * (int)gridDim.x) << shift) + i % rows;
-            const float *sums = part + (h * WARPS * BATCH + b) * ROWS + i % rows;
-            float sum = sum_warps(sums), up = kind == OF_GATE_UP ? sum_warps(sums + rows) : 0.0f;
-            sum += i == t ? early : base_of(s, kind, w, first_layer, row, b);
-            put_row(s, kind, row, b, sum, up);
+        for (int i = t; i < held * OUT * BATCH; i += CONSUMERS) {
+            const int h = i / OUT / BATCH, b = i / OUT % BATCH;
+            const int row = (first + h * (int)gridDim.x) * OUT + i % OUT;
+            const float *sums = part + (h * WARPS * BATCH + b) * ROWS + i % OUT;
+            float sum = sum_warps(sums), up = KIND == OF_GATE_UP ? sum_warps(sums + OUT) : 0.0f;
+            if (i != t) early = ask_base<KIND>(s, w, first_layer, row, b);
+            put_row<KIND>(s, row, b, sum + take_base<KIND>(s, early, row, b), up);
         }
         first += held * (int)gridDim.x;
         if (first < units) meet();
@@ -855,7 +874,13 @@ DEVICE void do_matrix(step &s, ring &r, int n, int kind, char *work, float *sums
     else
         stage_plain(s, kind == OF_OUT ? s.m->attention : s.m->product, s.number & 1,
                     s.m->matrices[kind], x);
-    multiply_matrix(s, r, kind, layer_of(s, layer), layer == 0, x, (float *)(work + X_BYTES));
+    const element *w = layer_of(s, layer);
+    float *part = (float *)(work + X_BYTES);
+    if (kind == OF_QKV) multiply_matrix<OF_QKV>(s, r, w, layer == 0, x, part);
+    if (kind == OF_OUT) multiply_matrix<OF_OUT>(s, r, w, layer == 0, x, part);
+    if (kind == OF_GATE_UP) multiply_matrix<OF_GATE_UP>(s, r, w, layer == 0, x, part);
+    if (kind == OF_DOWN) multiply_matrix<OF_DOWN>(s, r, w, layer == 0, x, part);
+    if (kind == OF_HEAD) multiply_matrix<OF_HEAD>(s, r, w, layer == 0, x, part);
     if (threadIdx.x == 0 && kind != OF_HEAD) ptx_add_relaxed(s.m->count, 1);
 }
 
@@ -902,7 +927,7 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
     SHARED(float, sums, [WARPS * NORMED]);
     SHARED(model, shared_model, [1]);
     model &m = shared_model[0];
-    ring r = {(char *)shared, barriers, barriers + STAGES, 0, 0};
+    ring r = {(char *)shared, barriers, barriers + STAGES, 0, 0, 0, 0, 0};
     if (threadIdx.x == 0) {
         m.embedding = embedding, m.layers = layers, m.final_norm = final_norm, m.head = head;
         m.facts = facts, m.token = token, m.cache_k = cache_k, m.cache_v = cache_v;
