@@ -90,14 +90,13 @@ double config_distance(const struct kernel *kernel, const struct problem *a,
     return sum;
 }
 
-bool config_find(const struct config *config, const struct kernel *kernel,
-                 const struct problem *problem, struct policy policy,
-                 const struct device_info *device, struct config_match *out) {
+static bool find_of_dtype(const struct config *config, const struct kernel *kernel,
+                          const struct problem *problem, struct policy policy, enum dtype dtype,
+                          const struct device_info *device, struct config_match *out) {
     *out = (struct config_match){NULL, INFINITY, true};
     for (int i = 0; i < config->count; i++) {
         const struct config_entry *e = &config->entries[i];
-        if (strcmp(e->kernel->name, kernel->name) != 0 || e->problem.dtype != problem->dtype)
-            continue;
+        if (strcmp(e->kernel->name, kernel->name) != 0 || e->problem.dtype != dtype) continue;
         bool other = e->policy.residency != policy.residency || e->policy.launch != policy.launch;
         double far = config_distance(kernel, problem, &e->problem);
         bool nearer = other == out->other_policy ? far < out->distance : !other;
@@ -105,6 +104,15 @@ bool config_find(const struct config *config, const struct kernel *kernel,
             *out = (struct config_match){e, far, other};
     }
     return out->entry != NULL;
+}
+
+bool config_find(const struct config *config, const struct kernel *kernel,
+                 const struct problem *problem, struct policy policy,
+                 const struct device_info *device, struct config_match *out) {
+    if (find_of_dtype(config, kernel, problem, policy, problem->dtype, device, out)) return true;
+    if (dtype_bytes(problem->dtype) != 2) return false;
+    enum dtype twin = problem->dtype == DTYPE_F16 ? DTYPE_BF16 : DTYPE_F16;
+    return find_of_dtype(config, kernel, problem, policy, twin, device, out);
 }
 
 bool config_point(const struct config *config, const struct kernel *kernel,

@@ -71,8 +71,9 @@ struct config_match {
 
 /* Of the entries of that kernel and dtype whose compiled sizes are the problem's: those of its
  * policy if there are any, else of any policy; of these the one nearest in its other sizes, by the
- * sum over them of |ln((size + 1) / (size + 1))|, that is legal here. The first, of equals. False:
- * there is none. */
+ * sum over them of |ln((size + 1) / (size + 1))|, that is legal here. The first, of equals. fp16
+ * and bf16 move the same bytes: where there is none for one, the other's are taken. False: there is
+ * none. */
 bool config_find(const struct config *config, const struct kernel *kernel,
                  const struct problem *problem, struct policy policy,
                  const struct device_info *device, struct config_match *out);

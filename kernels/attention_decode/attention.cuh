@@ -77,20 +77,28 @@ template <int HEADS_> DEVICE void softmax_begin(softmax_state<HEADS_> &m) {
 }
 
 // One position more, or none where not `valid`; q is scaled by log2(e) / sqrt(DIM). The whole warp
-// calls it together.
+// calls it together. The heads go side by side, without a branch: each is a chain of dependent
+// steps.
 template <int HEADS_, int LANES_> DEVICE void softmax_see(softmax_state<HEADS_> &m,
                                                           const float (*q)[8], const float *k,
                                                           const float *v, bool valid) {
+    float score[HEADS_];
 #pragma unroll
     for (int g = 0; g < HEADS_; g++) {
-        float score = 0.0f;
+        score[g] = 0.0f;
 #pragma unroll
-        for (int i = 0; i < 8; i++) score += q[g][i] * k[i];
+        for (int i = 0; i < 8; i++) score[g] += q[g][i] * k[i];
+    }
 #pragma unroll
-        for (int lane = LANES_ / 2; lane; lane /= 2) score += __shfl_xor_sync(~0u, score, lane);
-        if (!valid) continue;
-        float greatest = fmaxf(m.greatest[g], score);
-        float fade = exp2f(m.greatest[g] - greatest), p = exp2f(score - greatest);
+    for (int lane = LANES_ / 2; lane; lane /= 2)
+#pragma unroll
+        for (int g = 0; g < HEADS_; g++) score[g] += __shfl_xor_sync(~0u, score[g], lane);
+#pragma unroll
+    for (int g = 0; g < HEADS_; g++) {
+        if (!valid) score[g] = ATTENTION_LEAST;
+        const float greatest = fmaxf(m.greatest[g], score[g]);
+        const float from = greatest == ATTENTION_LEAST ? 0.0f : greatest;
+        const float fade = exp2f(m.greatest[g] - from), p = exp2f(score[g] - from);
         m.greatest[g] = greatest, m.weight[g] = m.weight[g] * fade + p;
 #pragma unroll
         for (int i = 0; i < 8; i++) m.sum[g][i] = m.sum[g][i] * fade + p * v[i];

@@ -61,15 +61,15 @@ static const int flight[] = {2, 3, 4, 6, 8, 12};
 static const int load_hint[] = {0, 1};
 static const int least_tiles[] = {1, 2, 4};
 static const struct tunable tunables[] = {
-    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 12},
-    [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 12},
-    [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1024},
+    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 11},
+    [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
+    [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1536},
     [FLIGHT] = {"flight", "tiles of a block that are on their way at once, at most", flight,
-                COUNT(flight), 4},
+                COUNT(flight), 3},
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
                    COUNT(load_hint), 1},
     [LEAST_TILES] = {"least_tiles", "of keys and values that a block has before a head is shared",
-                     least_tiles, COUNT(least_tiles), 1},
+                     least_tiles, COUNT(least_tiles), 4},
 };
 
 static const struct argument arguments[] = {

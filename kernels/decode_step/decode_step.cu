@@ -570,6 +570,7 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, const element 
 #pragma unroll 1
         for (int u = first; u < units && held < HELD; u += (int)gridDim.x, held++) {
             float d[4][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+#pragma unroll 4
             for (int c = 0; c < INPUTS; c += WIDTH) {
                 ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
                 multiply_tile<INPUTS>(tile_of(r), x + c, min((int)WIDTH, INPUTS - c), d);
@@ -654,7 +655,8 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
     const float score = 1.44269504f / sqrtf((float)HEAD_DIM);
     const bool own = a.split == a.splits - 1;
     const float2 *turn = s.turns ? s.m->turn + a.sequence * (HEAD_DIM / 2) : nullptr;
-    float *k = q + GROUP * HEAD_DIM, *v = k + HEAD_DIM, x[PAIRS], y[PAIRS];
+    element *k = (element *)(q + GROUP * HEAD_DIM), *v = k + HEAD_DIM;
+    float x[PAIRS], y[PAIRS];
     long long at = cache_of(s, a, layer) + (long long)a.position * HEAD_DIM;
 #pragma unroll 1
     for (int i = warp; i < GROUP + (own ? 2 : 0); i += WARPS) {
@@ -674,8 +676,8 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
                 float f = half ? y[p] : x[p];
                 element e = E::store(f);
                 if (kind == 0) q[i * HEAD_DIM + d] = f * score;
-                if (kind == 1) k[d] = E::load(e), s.m->cache_k[at + d] = e;
-                if (kind == 2) v[d] = E::load(e), s.m->cache_v[at + d] = e;
+                if (kind == 1) k[d] = s.m->cache_k[at + d] = e;
+                if (kind == 2) v[d] = s.m->cache_v[at + d] = e;
             }
     }
     meet();
@@ -686,22 +688,38 @@ struct softmax { // of the positions that LANES lanes have seen: a lane has 8 of
 };
 
 // One position more; where not `valid`, none. A position's lanes call it together; q: this lane's 8
-// dimensions of the first query head, in shared memory.
-DEVICE void see(softmax &m, const float *q, const float *k, const float *v, bool valid) {
+// dimensions of the first query head, in shared memory. The heads go side by side, without a
+// branch: each is a chain of dependent steps.
+DEVICE void see(softmax &m, const float *q, uint4 key, uint4 value_, bool valid) {
+    enum { SIDE = GROUP <= 3 ? GROUP : 2 }; // heads side by side, as far as registers go
+    float k[8], v[8];
+    unpack<E>(key, k), unpack<E>(value_, v);
 #pragma unroll
-    for (int g = 0; g < GROUP; g++) {
-        const float4 one = *(const float4 *)(q + g * HEAD_DIM);
-        const float4 two = *(const float4 *)(q + g * HEAD_DIM + 4);
-        float score = one.x * k[0] + one.y * k[1] + one.z * k[2] + one.w * k[3];
-        score += two.x * k[4] + two.y * k[5] + two.z * k[6] + two.w * k[7];
+    for (int from = 0; from < GROUP; from += SIDE) {
+        float score[SIDE];
 #pragma unroll
-        for (int lane = LANES / 2; lane; lane /= 2) score += __shfl_xor_sync(~0u, score, lane);
-        if (!valid) continue;
-        float greatest = fmaxf(m.greatest[g], score);
-        float fade = ptx_exp2(m.greatest[g] - greatest), p = ptx_exp2(score - greatest);
-        m.greatest[g] = greatest, m.weight[g] = m.weight[g] * fade + p;
+        for (int n = 0; n < SIDE; n++) {
+            const int g = min(from + n, GROUP - 1);
+            const float4 one = *(const float4 *)(q + g * HEAD_DIM);
+            const float4 two = *(const float4 *)(q + g * HEAD_DIM + 4);
+            score[n] = (one.x * k[0] + one.y * k[1] + one.z * k[2] + one.w * k[3]) +
+                       (two.x * k[4] + two.y * k[5] + two.z * k[6] + two.w * k[7]);
+        }
 #pragma unroll
-        for (int i = 0; i < 8; i++) m.sum[g][i] = m.sum[g][i] * fade + p * v[i];
+        for (int lane = LANES / 2; lane; lane /= 2)
+#pragma unroll
+            for (int n = 0; n < SIDE; n++) score[n] += __shfl_xor_sync(~0u, score[n], lane);
+#pragma unroll
+        for (int n = 0; n < SIDE && from + n < GROUP; n++) {
+            const int g = from + n;
+            if (!valid) score[n] = LEAST;
+            const float greatest = fmaxf(m.greatest[g], score[n]);
+            const float base = greatest == LEAST ? 0.0f : greatest;
+            const float fade = ptx_exp2(m.greatest[g] - base), p = ptx_exp2(score[n] - base);
+            m.greatest[g] = greatest, m.weight[g] = m.weight[g] * fade + p;
+#pragma unroll
+            for (int i = 0; i < 8; i++) m.sum[g][i] = m.sum[g][i] * fade + p * v[i];
+        }
     }
 }
 
@@ -731,11 +749,9 @@ DEVICE void see_tiles(const run_of &a, ring &r, const float *q, softmax &m) {
         for (int base = warp * SLOTS; base < rows; base += WARPS * SLOTS) {
             int row = base + lane / LANES;
             bool valid = row < rows;
-            float k[8] = {0}, v[8] = {0};
-            if (valid) {
-                const uint4 *at = (const uint4 *)tile_of(r) + row * LANES + lane % LANES;
-                unpack<E>(at[0], k), unpack<E>(at[POSITIONS * LANES], v);
-            }
+            uint4 k = {0, 0, 0, 0}, v = {0, 0, 0, 0};
+            const uint4 *at = (const uint4 *)tile_of(r) + row * LANES + lane % LANES;
+            if (valid) k = at[0], v = at[POSITIONS * LANES];
             see(m, q, k, v, valid);
         }
         __syncwarp();
@@ -838,9 +854,9 @@ DEVICE void attend(const step &s, ring &r, long long layer, float *work) {
         }
         const float *q = staged + lane % LANES * 8;
         see_tiles(a, r, q, m);
-        if (warp == 0 && a.split == a.splits - 1) {
-            const float *k = staged + GROUP * HEAD_DIM + lane % LANES * 8;
-            see(m, q, k, k + HEAD_DIM, lane < LANES);
+        if (warp == WARPS - 1 && a.split == a.splits - 1) { // it has the fewest of the others
+            const uint4 *k = (const uint4 *)(staged + GROUP * HEAD_DIM) + lane % LANES;
+            see(m, q, k[0], k[LANES], lane < LANES);
         }
         for (int other = LANES; other < 32; other *= 2) join(m, other);
         if (lane < LANES)
