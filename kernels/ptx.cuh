@@ -48,24 +48,44 @@ template <class T> DEVICE T ptx_load_no_allocate(const T *p) { return simt_globa
 DEVICE void ptx_named_barrier(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
-// A count in global memory that blocks hand on: what was written before an add is there for who has
-// read the sum.
-DEVICE unsigned ptx_load_acquire(const unsigned *p) {
+// Words that one thread writes and another reads while both run, each whole but in no order.
+DEVICE unsigned ptx_load_relaxed(const unsigned *p) {
     unsigned v;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
     return v;
 }
-DEVICE void ptx_add_release(unsigned *p, unsigned v) {
-    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+DEVICE uint2 ptx_load_relaxed(const uint2 *p) { // its 8 bytes as one
+    unsigned long long v;
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+    return make_uint2((unsigned)v, (unsigned)(v >> 32));
+}
+DEVICE uint4 ptx_load_relaxed(const uint4 *p) { // four words
+    uint4 v;
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
+}
+DEVICE void ptx_store_relaxed(unsigned *p, unsigned v) {
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+DEVICE void ptx_store_relaxed(uint2 *p, uint2 v) { // as one
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p),
+                 "l"((unsigned long long)v.y << 32 | v.x)
+                 : "memory");
+}
+DEVICE void ptx_add_relaxed(unsigned *p, unsigned v) {
+    asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 #else
 DEVICE void ptx_named_barrier(int id, int threads) {
     simt_named_sync((unsigned)id, (unsigned)threads);
 }
-DEVICE unsigned ptx_load_acquire(const unsigned *p) {
-    return simt_global(p), *(const volatile unsigned *)p;
-}
-DEVICE void ptx_add_release(unsigned *p, unsigned v) { simt_global(p), *p += v; }
+template <class T> DEVICE T ptx_load_relaxed(const T *p) { return simt_global(p), *p; }
+DEVICE void ptx_store_relaxed(unsigned *p, unsigned v) { simt_global(p), *p = v; }
+DEVICE void ptx_store_relaxed(uint2 *p, uint2 v) { simt_global(p), *p = v; }
+DEVICE void ptx_add_relaxed(unsigned *p, unsigned v) { simt_global(p), *p += v; }
 #endif
 
 // Bulk copies into shared memory, from sm_90 on, and the barriers there that wait for them (PTX's

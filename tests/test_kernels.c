@@ -139,6 +139,9 @@ static const struct shape shapes[] = {
     {"decode_step",
      "batch=10,hidden=64,intermediate=96,heads=2,kv_heads=2,head_dim=64",
      {"vocab=32,layers=1,capacity=40"}},
+    {"decode_step", /* tiles of which the last is narrower, in whole chunks of 64 columns */
+     "hidden=576,intermediate=1088,heads=2,kv_heads=1,head_dim=64",
+     {"vocab=8,layers=1,capacity=9"}},
     {"gemv", "batch=1,inputs=264,bias=0", {GEMV}},
     {"gemv", "batch=3,inputs=1001,bias=1", {"outputs=3", "outputs=37"}}, /* no vector divides it */
     {"gemv", "batch=1,inputs=3072,bias=1", {"outputs=1", "outputs=130"}},

@@ -232,15 +232,16 @@ static void mistakes_are_named(void **state) {
         thunk *kernel;
         unsigned block;
         const char *words;
-    } mistakes[] = {{wrong_mask_thunk, 32, "mask"},
-                    {wrong_barriers_thunk, 64, "stuck"},
-                    {mixed_steps_thunk, 32, "another kind"},
-                    {early_return_thunk, 64, "stuck"},
-                    {wait_for_ever_thunk, 32, "spin"},
-                    {hint_on_shared_thunk, 32, "shared memory"},
-                    {much_shared_thunk, 32, "49156 bytes"},
+    } mistakes[] = {
+        {wrong_mask_thunk, 32, "mask"},
+        {wrong_barriers_thunk, 64, "stuck"},
+        {mixed_steps_thunk, 32, "another kind"},
+        {early_return_thunk, 64, "stuck"},
+        {wait_for_ever_thunk, 32, "spin"},
+        {hint_on_shared_thunk, 32, "shared memory"},
+        {much_shared_thunk, 32, "49156 bytes"},
 #if !defined(__SANITIZE_ADDRESS__) /* which keeps a thread's variables elsewhere */
-                    {hint_on_own_thunk, 32, "own variables"},
+        {hint_on_own_thunk, 32, "own variables"},
 #endif
     };
     unsigned out[64] = {0};

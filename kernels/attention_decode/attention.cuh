@@ -136,9 +136,8 @@ DEVICE void softmax_store(const softmax_state<HEADS_> &m, float *runs) {
 template <bool THEIRS> DEVICE float load_run(const float *p) { return THEIRS ? __ldcg(p) : *p; }
 
 // `count` runs, `stride` floats apart, as one: returns the sum of dimension d.
-template <int DIM, bool THEIRS>
-DEVICE float merge_runs(const float *run, int count, long long stride, int d, float *greatest,
-                        float *weight) {
+template <int DIM, bool THEIRS> DEVICE float
+merge_runs(const float *run, int count, long long stride, int d, float *greatest, float *weight) {
     float most = ATTENTION_LEAST, all = 0.0f, sum = 0.0f;
     for (int i = 0; i < count; i++) most = fmaxf(most, load_run<THEIRS>(run + i * stride + DIM));
     for (int i = 0; i < count; i++) {

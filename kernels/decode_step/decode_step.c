@@ -34,7 +34,7 @@ enum {
     CACHE_K,
     CACHE_V
 };
-enum { WARPS, STAGES, COLUMNS, LOAD_HINT };
+enum { WARPS, STAGES, COLUMNS, LOAD_HINT, LEAST_TILES };
 
 static const struct size sizes[] = {
     [BATCH] = {"batch", "sequences", true, 1, 1, 16},
@@ -52,16 +52,21 @@ static const struct size sizes[] = {
 };
 static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5}};
 
-static const int warps[] = {4, 6, 8, 10, 12};
+/* With the one that copies: up to 4 a quarter of a multiprocessor, which leaves them 128 registers.
+ */
+static const int warps[] = {4, 7, 11, 12, 15};
 static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
-static const int columns[] = {64, 512, 768, 1024, 1280, 1536, 1792, 2048};
+static const int columns[] = {64, 512, 1024, 1536, 2048, 3072};
 static const int load_hint[] = {0, 1};
+static const int least_tiles[] = {1, 2, 4};
 static const struct tunable tunables[] = {
-    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 8},
-    [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
-    [COLUMNS] = {"columns", "of a tile of 8 rows", columns, COUNT(columns), 1536},
+    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 12},
+    [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 12},
+    [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1024},
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
-                   COUNT(load_hint), 0},
+                   COUNT(load_hint), 1},
+    [LEAST_TILES] = {"least_tiles", "of keys and values that a block has before a head is shared",
+                     least_tiles, COUNT(least_tiles), 2},
 };
 
 static const struct argument arguments[] = {
@@ -138,11 +143,12 @@ static int64_t elements(const struct problem *p, int index) {
 }
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* As the enumeration in decode_step.cu has it. */
 static int64_t shared_bytes(const struct problem *p, const struct point *t) {
     const int64_t *n = p->size, warp_count = t->value[WARPS], group = n[HEADS] / n[KV_HEADS];
-    int64_t tile = 8 * (t->value[COLUMNS] * 2 + 64);
+    int64_t tile = 8 * t->value[COLUMNS] * 2;
     int64_t widest = most(most(n[HIDDEN], n[HEADS] * n[HEAD_DIM]), n[INTERMEDIATE]);
     int64_t batch = n[BATCH], held = batch == 1 ? 16 : batch == 2 ? 8 : batch <= 4 ? 4 : 2;
     int64_t matrix = (batch * (widest + (batch > 1 ? 56 : 0)) * 2 + 15) / 16 * 16 +
@@ -165,26 +171,32 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
         return refuse(why, "over 8 query heads a key head: no registers for them");
     if (t->value[COLUMNS] == 64 && device->kind == DEVICE_CUDA)
         return refuse(why, "tiles of 64 columns are for tests");
-    int64_t ring = t->value[STAGES] * 8 * (t->value[COLUMNS] * 2 + 64);
+    int64_t ring = t->value[STAGES] * 8 * t->value[COLUMNS] * 2;
     if (device->kind == DEVICE_CUDA && (ring < 32 << 10 || t->value[STAGES] < 4))
         return refuse(why, "the ring is too small to keep the memory busy");
-    int64_t shared = shared_bytes(p, t) + 2048; /* barriers, sums of squares */
+    int64_t fixed = 2048 + n[BATCH] * n[HEAD_DIM] * 4; /* barriers, sums of squares; angles */
+    int64_t shared = shared_bytes(p, t) + fixed;
     if (device->kind == DEVICE_CUDA && shared > device->shared_per_block)
         return refuse(why, "more shared memory than a block may have");
     return true;
 }
 
-static int grid_of(const struct device_info *device) { return device->sms; }
+/* Each block has a unit of every matrix: decode_step.cu's words are passed on by who has read them.
+ */
+static int64_t grid_of(const struct problem *p, const struct device_info *device) {
+    const int64_t *n = p->size, grid = device->sms;
+    int64_t units = least(least(n[HIDDEN], n[VOCAB]), 2 * n[INTERMEDIATE]);
+    units = least(units, (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]) / 8;
+    return least(grid, units);
+}
 
 static struct plan plan(const struct problem *p, const struct point *t,
                         const struct device_info *device) {
     const int64_t *n = p->size, q = n[HEADS] * n[HEAD_DIM];
-    int64_t grid = grid_of(device), kv = n[KV_HEADS] * n[HEAD_DIM];
+    int64_t grid = grid_of(p, device), kv = n[KV_HEADS] * n[HEAD_DIM];
     int64_t splits = most(grid / (n[KV_HEADS] * n[BATCH]), 1);
     int64_t runs = n[BATCH] * n[HEADS] * splits * (n[HEAD_DIM] + 2);
-    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv) + (runs + 3) / 4 * 4 +
-                    n[BATCH] * (q + n[INTERMEDIATE]) / 2 +
-                    n[LAYERS] * (5 + n[BATCH] * n[KV_HEADS]) + 1;
+    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv + q + n[INTERMEDIATE]) + 2 * runs + 4;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = "decode_step",
                                     .grid = {(unsigned)grid, 1, 1},

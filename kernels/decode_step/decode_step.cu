@@ -5,7 +5,7 @@
 // weights that the block will need, layer after layer, and keeps a ring of STAGES tiles in shared
 // memory full, without ever waiting for activations. WARPS other warps multiply. So the memory
 // stays busy while phases wait for one another; what a phase boundary costs is hidden by what the
-// ring holds. Phases of a layer, each done by all blocks, with a counter between one and the next:
+// ring holds. Phases of a layer, each done by all blocks:
 //
 //   qkv         a = rmsnorm(residual); q, k, v = a W^T (+ bias)
 //   attention   q, k normed a head and turned; k, v into the caches; softmax(q k^T / sqrt(d)) v
@@ -14,14 +14,26 @@
 //   down        residual += f W_down^T
 //
 // then the head, logits = rmsnorm(residual) W_head^T. A unit of work is 8 rows of a matrix (4 of
-// gate and the same 4 of up), which comes in tiles of 8 rows by COLUMNS. A warp multiplies its
-// columns of a tile on tensor cores: 8 rows x 16 columns, with the activations of up to 16
-// sequences, rounded to the element, as the other operand; sums are fp32. Units rotate over the
-// blocks, so that none is last in every phase.
+// gate and the same 4 of up), which comes in tiles of 8 rows by at most COLUMNS, all as wide as can
+// be. A warp multiplies its columns of a tile on tensor cores: 8 rows x 16 columns, with the
+// activations of up to 16 sequences, rounded to the element, as the other operand; sums are fp32.
+// Units rotate over the blocks, so that none is last in every phase.
+//
+// What one phase hands to the next are words of 32 bits whose lowest bit says whether they are new:
+// floats of 23 bits. A fence would wait for all that the ring has on its way, some 5 us; these need
+// none, and a reader takes each word as soon as it is there. A word is written again only when all
+// have read it: who writes one has, through what the phases between made of it, had to do with
+// everybody who reads it. So between two writes the bit need only change. That holds as long as
+// every block has a unit of every matrix: the grid is no larger. Counters say when it is worth
+// looking; they prove nothing.
+//
+// For the same reason nothing is read on a phase's edge that memory has to bring: a norm's weight
+// comes through the ring, before the matrix that needs it; angles are computed once; facts are kept
+// in registers; what a sum is added to is read before the sum begins.
 //
 // Attention reads keys and values through the same ring: a block has a run of positions of one
-// sequence's key head and all query heads that belong to it; the last block to finish a head merges
-// its runs.
+// sequence's key head and all query heads that belong to it; the block with a head's last run
+// merges all of them.
 //
 // Least traffic: all weights and the cache's filled positions once.
 #include "kernels/rope/rope.cuh"
@@ -51,10 +63,9 @@ enum {
 #ifndef CHECK
 
 enum {
-    CONSUMERS = WARPS * 32,    // threads; one more warp copies
-    ROWS = 8,                  // of a unit
-    STRIDE = COLUMNS * 2 + 64, // bytes from a tile's row to the next: two rows fall on all banks
-    TILE_BYTES = ROWS * STRIDE,
+    CONSUMERS = WARPS * 32, // threads; one more warp copies
+    ROWS = 8,               // of a unit
+    TILE_BYTES = ROWS * COLUMNS * 2,
     GROUP = HEADS / KV_HEADS,                // query heads of a key head
     LANES = HEAD_DIM / 8,                    // that share a position, 16 bytes each
     SLOTS = 32 / LANES,                      // positions that a warp has at once
@@ -65,19 +76,28 @@ enum {
            : BATCH == 2 ? 8
            : BATCH <= 4 ? 4
                         : 2,
-    PHASES = 5, // of a layer
+    MATRICES = 4, // of a layer
     WIDE = HIDDEN > Q ? HIDDEN : Q,
     WIDEST = WIDE > INTERMEDIATE ? WIDE : INTERMEDIATE, // elements of the longest activation
     X_BYTES = (BATCH * (WIDEST + (BATCH > 1 ? 56 : 0)) * 2 + 15) / 16 * 16,
     PART_BYTES = HELD * WARPS * BATCH * ROWS * 4,
-    EACH = (HIDDEN + CONSUMERS - 1) / CONSUMERS, // elements of a row that a thread norms
-    ROOM = WARPS <= 8 ? 48 : 24,
-    FITTING = EACH < ROOM ? ROOM / EACH : 1,    // rows of them in registers
+    WORDS = HIDDEN / 8,                         // of 8 elements, of a row that is normed
+    EACH = (WORDS + CONSUMERS - 1) / CONSUMERS, // of them a thread has
+    ROOM = WARPS <= 8 ? 6 : 3,                  // for so many in registers
+    FITTING = EACH < ROOM ? ROOM / EACH : 1,    // rows
     NORMED = BATCH < FITTING ? BATCH : FITTING, // at once
     RUN = HEAD_DIM + 2, // floats of a head's run: its sums, their greatest score, their weight
     MATRIX_BYTES = X_BYTES + PART_BYTES,
     ATTENTION_BYTES = (GROUP + 2) * HEAD_DIM * 4 + WARPS * GROUP * RUN * 4,
     WORK_BYTES = MATRIX_BYTES > ATTENTION_BYTES ? MATRIX_BYTES : ATTENTION_BYTES,
+};
+
+// The tiles that a row of K columns comes in are equally wide, in steps of 64 columns. Rows follow
+// one another without gaps, so where a row is one tile, 8 rows are one copy.
+template <int K> struct tiles_of {
+    static const int COUNT = (K + COLUMNS - 1) / COLUMNS;
+    static const int WIDTH = ((K + COUNT - 1) / COUNT + 63) / 64 * 64;
+    static const bool WHOLE = K == WIDTH;
 };
 
 // Elements from a sequence's activations to the next one's: 16 bytes 4 apart modulo 8, so that
@@ -95,19 +115,42 @@ DEVICE void next(ring &r) {
     if (++r.stage == STAGES) r.stage = 0, r.turn++;
 }
 
-struct step {
+// What all threads know, in shared memory: registers are for what is multiplied.
+struct model {
     const element *embedding, *layers, *final_norm, *head;
-    const float *inv_freq;
-    const int *facts;             // (layers, 3): turns, window, delay
-    const int *token, *positions; // (BATCH)
-    element *cache_k, *cache_v, *attention, *product;
-    float *logits, *residual, *qkv, *runs;
-    unsigned *count, *merged, *done;
+    const int *facts; // (layers, 3): turns, window, delay
+    const int *token; // (BATCH)
+    element *cache_k, *cache_v;
+    float *logits;
+    unsigned *residual, *qkv, *attention, *product; // words with a bit that says which are new
+    uint2 *runs;                                    // floats, each with the layer's number
+    unsigned *count, *heads, *done, *launches;      // matrices of blocks; heads; blocks; see leave
     long long vocab, layer_count, capacity;
     float eps;
-    int position;    // of the first sequence
-    unsigned offset; // units of all phases so far, modulo the grid
+    int position[BATCH];
+    float2 turn[BATCH * (HEAD_DIM / 2)]; // cosines and sines
 };
+
+struct step {
+    const model *m;
+    unsigned offset;   // units of all phases so far, modulo the grid
+    int ahead[3];      // facts of the layer that is this lane's among 32
+    int turns, window; // of this layer
+    unsigned number;   // of this layer, among those of all launches
+    unsigned delay;    // of a phase's end, for tests, in 16 ns
+};
+
+// All lanes of a warp together.
+DEVICE void enter_layer(step &s, long long layer) {
+    const int lane = threadIdx.x % 32, at = (int)(layer % 32);
+    if (at == 0)
+#pragma unroll
+        for (int i = 0; i < 3; i++)
+            s.ahead[i] = layer + lane < s.m->layer_count ? s.m->facts[3 * (layer + lane) + i] : 0;
+    s.turns = __shfl_sync(~0u, s.ahead[0], at), s.window = __shfl_sync(~0u, s.ahead[1], at);
+    s.delay = (unsigned)__shfl_sync(~0u, s.ahead[2], at) / 16;
+    s.number++;
+}
 
 DEVICE long long first_unit(const step &s) {
     return (blockIdx.x + gridDim.x - s.offset) % gridDim.x;
@@ -125,26 +168,27 @@ DEVICE int most_splits() {
     const int most = (int)gridDim.x / (KV_HEADS * BATCH);
     return most > 1 ? most : 1;
 }
-DEVICE run_of attention_of(const step &s, int window, int sequence) {
+DEVICE run_of attention_of(const step &s, int sequence) {
     run_of r;
     r.sequence = sequence;
-    r.position = BATCH == 1 ? s.position : s.positions[sequence];
-    r.low = window && r.position >= window ? r.position - window + 1 : 0;
+    r.position = s.m->position[sequence];
+    r.low = s.window && r.position >= s.window ? r.position - s.window + 1 : 0;
     r.old = r.position - r.low;
-    r.splits = min((r.old + POSITIONS - 1) / POSITIONS, most_splits());
+    int tiles = (r.old + POSITIONS - 1) / POSITIONS;
+    r.splits = min((tiles + LEAST_TILES - 1) / LEAST_TILES, most_splits());
     if (r.splits < 1) r.splits = 1;
     return r;
 }
-DEVICE int attention_units(const step &s, int window) {
+DEVICE int attention_units(const step &s) {
     int units = 0;
-    for (int b = 0; b < BATCH; b++) units += KV_HEADS * attention_of(s, window, b).splits;
+    for (int b = 0; b < BATCH; b++) units += KV_HEADS * attention_of(s, b).splits;
     return units;
 }
-DEVICE run_of attention_run(const step &s, int window, int unit) {
-    run_of r = attention_of(s, window, 0);
+DEVICE run_of attention_run(const step &s, int unit) {
+    run_of r = attention_of(s, 0);
     for (int b = 1; b < BATCH && unit >= KV_HEADS * r.splits; b++) {
         unit -= KV_HEADS * r.splits;
-        r = attention_of(s, window, b);
+        r = attention_of(s, b);
     }
     int tiles = (r.old + POSITIONS - 1) / POSITIONS;
     r.head = unit / r.splits, r.split = unit % r.splits;
@@ -152,9 +196,9 @@ DEVICE run_of attention_run(const step &s, int window, int unit) {
     r.last = (int)((long long)tiles * (r.split + 1) / r.splits);
     return r;
 }
-// A key head of a sequence, among all of a layer.
-DEVICE long long head_of(const run_of &a, long long layer) {
-    return (layer * BATCH + a.sequence) * KV_HEADS + a.head;
+// A key head's part of the caches.
+DEVICE long long cache_of(const step &s, const run_of &a, long long layer) {
+    return ((layer * BATCH + a.sequence) * KV_HEADS + a.head) * s.m->capacity * HEAD_DIM;
 }
 
 // --- copying -------------------------------------------------------------------------------------
@@ -173,35 +217,50 @@ template <int PAIRED> DEVICE long long row_of(long long unit, int i) {
 
 template <int K, int PAIRED>
 DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
-    int lane = threadIdx.x % 32;
+    typedef tiles_of<K> T;
+    const int lane = threadIdx.x % 32, COPIES = !T::WHOLE ? ROWS : PAIRED ? 2 : 1;
     for (long long u = first_unit(s); u < units; u += gridDim.x)
-        for (int c = 0; c < K; c += COLUMNS) {
-            unsigned bytes = (unsigned)min(COLUMNS, K - c) * 2;
+        for (int c = 0; c < K; c += T::WIDTH) {
+            unsigned bytes = (unsigned)min((int)T::WIDTH, K - c) * 2;
             wait_for_room(r);
             if (lane == 0) ptx_barrier_expect(&r.full[r.stage], ROWS * bytes);
-            if (lane < ROWS)
-                ptx_bulk_load<LOAD_HINT>(tile_of(r) + lane * STRIDE,
-                                         w + row_of<PAIRED>(u, lane) * K + c, bytes,
-                                         &r.full[r.stage]);
+            if (lane < COPIES) {
+                int row = lane * (ROWS / COPIES);
+                ptx_bulk_load<LOAD_HINT>(tile_of(r) + row * (T::WIDTH * 2),
+                                         w + row_of<PAIRED>(u, row) * K + c,
+                                         bytes * (ROWS / COPIES), &r.full[r.stage]);
+            }
             next(r);
         }
     pass(s, units);
 }
 
+// A row of HIDDEN elements, in as many tiles as it takes.
+DEVICE void copy_norm(ring &r, const element *norm) {
+    for (int at = 0; at < HIDDEN; at += TILE_BYTES / 2) {
+        unsigned bytes = (unsigned)min(TILE_BYTES / 2, HIDDEN - at) * 2;
+        wait_for_room(r);
+        if (threadIdx.x % 32 == 0) {
+            ptx_barrier_expect(&r.full[r.stage], bytes);
+            ptx_bulk_load(tile_of(r), norm + at, bytes, &r.full[r.stage]);
+        }
+        next(r);
+    }
+}
+
 DEVICE void copy_cache(const step &s, ring &r, long long layer) {
-    int lane = threadIdx.x % 32, window = s.facts[3 * layer + 1];
-    int units = attention_units(s, window);
+    int lane = threadIdx.x % 32, units = attention_units(s);
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
-        run_of a = attention_run(s, window, u);
-        long long row = (head_of(a, layer) * s.capacity + a.low) * HEAD_DIM;
+        run_of a = attention_run(s, u);
+        long long row = cache_of(s, a, layer) + (long long)a.low * HEAD_DIM;
         for (int tile = a.first; tile < a.last; tile++) {
-            unsigned bytes = (unsigned)min(POSITIONS, a.old - tile * POSITIONS) * HEAD_DIM * 2;
+            unsigned bytes = (unsigned)min((int)POSITIONS, a.old - tile * POSITIONS) * HEAD_DIM * 2;
             long long at = row + (long long)tile * POSITIONS * HEAD_DIM;
             wait_for_room(r);
             if (lane == 0) {
                 ptx_barrier_expect(&r.full[r.stage], 2 * bytes);
-                ptx_bulk_load(tile_of(r), s.cache_k + at, bytes, &r.full[r.stage]);
-                ptx_bulk_load(tile_of(r) + POSITIONS * HEAD_DIM * 2, s.cache_v + at, bytes,
+                ptx_bulk_load(tile_of(r), s.m->cache_k + at, bytes, &r.full[r.stage]);
+                ptx_bulk_load(tile_of(r) + POSITIONS * HEAD_DIM * 2, s.m->cache_v + at, bytes,
                               &r.full[r.stage]);
             }
             next(r);
@@ -209,68 +268,121 @@ DEVICE void copy_cache(const step &s, ring &r, long long layer) {
     }
 }
 
-// A norm's weight is needed the moment its phase begins.
-DEVICE void prefetch_norm(const element *norm) {
-    for (int i = threadIdx.x % 32; i < HIDDEN / 64; i += 32) ptx_prefetch_l2(norm + 64 * i);
-}
-
 DEVICE void copy_all(step &s, ring &r) {
-    for (long long i = 0; i < s.layer_count; i++) {
-        const element *w = s.layers + i * LAYER_ELEMENTS;
-        prefetch_norm(w + AT_INPUT_NORM), prefetch_norm(w + AT_POST_NORM);
+    for (long long i = 0; i < s.m->layer_count; i++) {
+        const element *w = s.m->layers + i * LAYER_ELEMENTS;
+        enter_layer(s, i);
+        copy_norm(r, w + AT_INPUT_NORM);
         copy_matrix<HIDDEN, 0>(s, r, w + AT_QKV, QKV / ROWS);
         copy_cache(s, r, i);
         copy_matrix<Q, 0>(s, r, w + AT_O, HIDDEN / ROWS);
+        copy_norm(r, w + AT_POST_NORM);
         copy_matrix<HIDDEN, 1>(s, r, w + AT_GATE_UP, 2 * INTERMEDIATE / ROWS);
         copy_matrix<INTERMEDIATE, 0>(s, r, w + AT_DOWN, HIDDEN / ROWS);
     }
-    prefetch_norm(s.final_norm);
-    copy_matrix<HIDDEN, 0>(s, r, s.head, s.vocab / ROWS);
+    copy_norm(r, s.m->final_norm);
+    copy_matrix<HIDDEN, 0>(s, r, s.m->head, s.m->vocab / ROWS);
 }
 
 // --- multiplying ---------------------------------------------------------------------------------
 
 DEVICE void meet() { ptx_named_barrier(1, CONSUMERS); }
 
-// Waits until all blocks have done a phase; what they wrote is then to be read past L1.
-DEVICE void wait_for(const unsigned *count) {
-    if (threadIdx.x == 0)
-        while (ptx_load_acquire(count) < gridDim.x) spin_yield();
-    meet();
-}
-// Ends a phase of a layer; where a test asks for delays, each warp comes at a time of its own.
-DEVICE void signal(const step &s, long long layer, int phase) {
-    const unsigned most = (unsigned)s.facts[3 * layer + 2] / 16;
-    if (most) {
-        unsigned h = (blockIdx.x * 31 + threadIdx.x / 32) * 2654435761u;
-        h = (h ^ (unsigned)(s.position * 401 + layer * PHASES + phase)) * 2246822519u;
-        for (unsigned left = (h ^ h >> 15) % most; left; left--) __nanosleep(16);
-    }
-    meet();
-    if (threadIdx.x == 0) ptx_add_release(s.count + layer * PHASES + phase, 1);
+// Where a test asks for delays: each warp comes at a time of its own.
+DEVICE void dawdle(const step &s, int place) {
+    if (!s.delay) return;
+    unsigned h = (blockIdx.x * 31 + threadIdx.x / 32) * 2654435761u;
+    h = (h ^ (unsigned)(s.m->position[0] * 401 + s.number * 16 + place)) * 2246822519u;
+    for (unsigned left = (h ^ h >> 15) % s.delay; left; left--) __nanosleep(16);
 }
 
-// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence.
-DEVICE void stage_normed(const step &s, bool first_layer, const element *norm, element *x,
-                         float *sums) {
+// Until a counter says that it is worth looking.
+DEVICE void wait_for(const unsigned *count, unsigned enough) {
+    if (threadIdx.x == 0)
+        while ((int)(ptx_load_relaxed(count) - enough) < 0) spin_yield();
+    meet();
+}
+
+DEVICE unsigned mark(float f, unsigned bit) { return (__float_as_uint(f) & ~1u) | bit; }
+DEVICE float value(unsigned word) { return __uint_as_float(word & ~1u); } // whatever the bit
+DEVICE bool is_new(uint4 v, unsigned bit) {
+    return !(((v.x ^ bit) | (v.y ^ bit) | (v.z ^ bit) | (v.w ^ bit)) & 1);
+}
+DEVICE float await(const unsigned *p, unsigned bit) {
+    unsigned v = ptx_load_relaxed(p);
+    while ((v ^ bit) & 1) spin_yield(), v = ptx_load_relaxed(p);
+    return value(v);
+}
+// COUNT times 8 words, those numbered `at`, at + CONSUMERS, ... below `end`, asked for all at once
+// until all are new.
+template <int COUNT>
+DEVICE void await_eights(const unsigned *from, int at, int end, unsigned bit, float (*f)[8]) {
+    const uint4 *words = (const uint4 *)from;
+    uint4 v[2 * COUNT];
+    for (bool all = false; !all;) {
+#pragma unroll
+        for (int i = 0; i < 2 * COUNT; i++) {
+            v[i] = make_uint4(bit, bit, bit, bit);
+            if (at + i / 2 * CONSUMERS < end)
+                v[i] = ptx_load_relaxed(words + 2 * (at + i / 2 * CONSUMERS) + i % 2);
+        }
+        all = true;
+#pragma unroll
+        for (int i = 0; i < 2 * COUNT; i++) all = all && is_new(v[i], bit);
+        if (!all) spin_yield();
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * COUNT; i++) {
+        float *to = f[i / 2] + i % 2 * 4;
+        to[0] = value(v[i].x), to[1] = value(v[i].y);
+        to[2] = value(v[i].z), to[3] = value(v[i].w);
+    }
+}
+
+// This thread's words of a norm's weight, from the ring.
+DEVICE void take_norm(ring &r, uint4 (&norm)[EACH]) {
+    for (int from = 0; from < WORDS; from += TILE_BYTES / 16) {
+        ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            int at = (int)threadIdx.x + i * CONSUMERS;
+            if (at >= from && at < from + TILE_BYTES / 16 && at < WORDS)
+                norm[i] = ((const uint4 *)tile_of(r))[at - from];
+        }
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) ptx_barrier_arrive(&r.empty[r.stage]);
+        next(r);
+    }
+}
+
+// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence; of the
+// first layer the residual is the token's embedding.
+DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const uint4 (&norm)[EACH],
+                         element *x, float *sums) {
     const int STRIDE_ = DECODE_STEP_STRIDE(HIDDEN);
+    dawdle(s, 0);
 #pragma unroll 1
     for (int from = 0; from < BATCH; from += NORMED) {
-        float v[NORMED][EACH], sum[NORMED];
+        float v[NORMED][EACH][8], sum[NORMED];
 #pragma unroll
         for (int n = 0; n < NORMED; n++) {
             const int b = from + n < BATCH ? from + n : BATCH - 1;
-            const element *row = s.embedding;
-            if (first_layer) row += (long long)s.token[b] * HIDDEN;
+            if (!first_layer) {
+                await_eights<EACH>(s.m->residual + b * HIDDEN, threadIdx.x, WORDS, bit, v[n]);
+            } else {
+                const uint4 *row =
+                    (const uint4 *)(s.m->embedding + (long long)s.m->token[b] * HIDDEN);
+#pragma unroll
+                for (int i = 0; i < EACH; i++)
+                    if ((int)threadIdx.x + i * CONSUMERS < WORDS)
+                        unpack<E>(row[threadIdx.x + i * CONSUMERS], v[n][i]);
+            }
             sum[n] = 0.0f;
 #pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                int c = threadIdx.x + i * CONSUMERS;
-                v[n][i] = 0.0f;
-                if (c < HIDDEN)
-                    v[n][i] = first_layer ? E::load(row[c]) : __ldcg(s.residual + b * HIDDEN + c);
-                sum[n] += v[n][i] * v[n][i];
-            }
+            for (int i = 0; i < EACH; i++)
+#pragma unroll
+                for (int k = 0; k < 8; k++)
+                    if ((int)threadIdx.x + i * CONSUMERS < WORDS) sum[n] += v[n][i][k] * v[n][i][k];
         }
 #pragma unroll
         for (int n = 0; n < NORMED; n++) {
@@ -284,22 +396,42 @@ DEVICE void stage_normed(const step &s, bool first_layer, const element *norm, e
             float all = 0.0f;
 #pragma unroll
             for (int i = 0; i < WARPS; i++) all += sums[i * NORMED + n];
-            float scale = rsqrtf(all / HIDDEN + s.eps);
+            float scale = rsqrtf(all / HIDDEN + s.m->eps);
 #pragma unroll
             for (int i = 0; i < EACH; i++) {
-                int c = threadIdx.x + i * CONSUMERS;
-                if (c < HIDDEN && from + n < BATCH)
-                    x[(from + n) * STRIDE_ + c] = E::store(v[n][i] * scale * E::load(norm[c]));
+                int at = (int)threadIdx.x + i * CONSUMERS;
+                if (at >= WORDS || from + n >= BATCH) continue;
+                float weight[8];
+                uint4 word;
+                unpack<E>(norm[i], weight);
+#pragma unroll
+                for (int k = 0; k < 8; k++) v[n][i][k] *= scale * weight[k];
+                pack<E>(v[n][i], word);
+                ((uint4 *)(x + (from + n) * STRIDE_))[at] = word;
             }
         }
         meet();
     }
 }
 
-template <int N> DEVICE void stage_plain(const element *from, element *x) {
-    const uint4 *words = (const uint4 *)from;
-    for (int i = threadIdx.x; i < BATCH * (N / 8); i += CONSUMERS)
-        ((uint4 *)x)[i / (N / 8) * (DECODE_STEP_STRIDE(N) / 8) + i % (N / 8)] = __ldcg(words + i);
+// x: (BATCH, N) elements in shared memory, of what a phase left.
+template <int N>
+DEVICE void stage_plain(const step &s, const unsigned *from, unsigned bit, element *x) {
+    enum { ALL = BATCH * (N / 8), AT_ONCE = ALL > 2 * CONSUMERS ? 3 : 2 };
+    dawdle(s, 1);
+#pragma unroll 1
+    for (int at = threadIdx.x; at < ALL; at += AT_ONCE * CONSUMERS) {
+        float v[AT_ONCE][8];
+        await_eights<AT_ONCE>(from, at, ALL, bit, v);
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int n = at + i * CONSUMERS;
+            uint4 word;
+            if (n >= ALL) continue;
+            pack<E>(v[i], word);
+            ((uint4 *)x)[n / (N / 8) * (DECODE_STEP_STRIDE(N) / 8) + n % (N / 8)] = word;
+        }
+    }
     meet();
 }
 
@@ -310,117 +442,156 @@ DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t y0, uint
     ptx_mma<DTYPE>(d, a, b);
 }
 
-// This warp's columns of a tile. The k of a product is whatever both operands take in the same
-// order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products.
-template <int STRIDE_>
-DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (*d)[4]) {
+// This warp's columns of a tile, 64 at a time. The k of a product is whatever both operands take in
+// the same order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products. Rows lie a
+// multiple of 128 bytes apart, so lanes of odd rows read the other half of the 64 columns first:
+// then no two of 8 lanes share a bank.
+template <int K>
+DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (&d)[4][4]) {
+    typedef tiles_of<K> T;
+    const int STRIDE_ = DECODE_STEP_STRIDE(K);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-#pragma unroll 4
-    for (int j = warp; j < (COLUMNS + 31) / 32; j += WARPS) {
-        int c = 32 * j + 8 * t;
-        if (32 * j >= columns) break;
-        uint4 w = {0, 0, 0, 0}, v = {0, 0, 0, 0}, u = {0, 0, 0, 0};
-        if (c < columns) {
-            w = *(const uint4 *)(tile + g * STRIDE + 2 * c);
-            if (g < BATCH) v = *(const uint4 *)(x + g * STRIDE_ + c);
-            if (BATCH > 8 && g + 8 < BATCH) u = *(const uint4 *)(x + (g + 8) * STRIDE_ + c);
+    const int odd = g % 2, chunks = T::WIDTH / 64;
+    const char *row = tile + g * (T::WIDTH * 2) + 16 * t;
+    const uint4 none = {0, 0, 0, 0};
+#pragma unroll
+    for (int j = warp; j < chunks; j += WARPS) {
+        if (K % T::WIDTH && 64 * j >= columns) break;
+        uint4 w[2], v[2], u[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int from = 64 * j + 32 * (h ^ odd), c = 64 * j + 32 * h + 8 * t;
+            w[h] = none, v[h] = none, u[h] = none;
+            if (K % 64 == 0 || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
+            if (K % 64 && c >= columns) continue;
+            if (g < BATCH) v[h] = *(const uint4 *)(x + g * STRIDE_ + c);
+            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * STRIDE_ + c);
         }
-        multiply_words(d[0], v.x, v.y, u.x, u.y, w.x, w.y);
-        multiply_words(d[1], v.z, v.w, u.z, u.w, w.z, w.w);
+        const uint4 first = odd ? w[1] : w[0], second = odd ? w[0] : w[1];
+        multiply_words(d[0], v[0].x, v[0].y, u[0].x, u[0].y, first.x, first.y);
+        multiply_words(d[1], v[0].z, v[0].w, u[0].z, u[0].w, first.z, first.w);
+        multiply_words(d[2], v[1].x, v[1].y, u[1].x, u[1].y, second.x, second.y);
+        multiply_words(d[3], v[1].z, v[1].w, u[1].z, u[1].w, second.z, second.w);
     }
 }
 
-// All units of this block; finish(unit, row of the unit, sequence, sum), or, of gate and up,
-// finish(unit, row, sequence, gate, up).
-template <int K, int PAIRED, class F> DEVICE void
-multiply_matrix(step &s, ring &r, const element *x, float *part, long long units, F finish) {
+// All units of this block; finish(row of the matrix, sequence, sum, base), or, of gate and up,
+// finish(row, sequence, gate, up). base(row, sequence) is read when a group of units begins.
+template <int K, int PAIRED, class B, class F>
+DEVICE void multiply_matrix(step &s, ring &r, const element *x, float *part, long long units,
+                            B base, F finish) {
+    typedef tiles_of<K> T;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int OUT = PAIRED ? ROWS / 2 : ROWS;
-    int held = 0;
+    const int own_b = (int)threadIdx.x / OUT % BATCH, own_row = (int)threadIdx.x % OUT;
+    const long long own_unit = (long long)(threadIdx.x / (OUT * BATCH)) * gridDim.x;
     long long first = first_unit(s);
-    for (long long u = first; u < units; u += gridDim.x) {
-        float d[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-        for (int c = 0; c < K; c += COLUMNS) {
-            ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
-            multiply_tile<DECODE_STEP_STRIDE(K)>(tile_of(r), x + c, min(COLUMNS, K - c), d);
-            __syncwarp();
-            if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
-            next(r);
-        }
+    while (first < units) {
+        float early = 0.0f;
+        if (!PAIRED && first + own_unit < units && threadIdx.x < HELD * OUT * BATCH)
+            early = base((first + own_unit) * OUT + own_row, own_b);
+        int held = 0;
+        for (long long u = first; u < units && held < HELD; u += gridDim.x, held++) {
+            float d[4][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+            for (int c = 0; c < K; c += T::WIDTH) {
+                ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
+                multiply_tile<K>(tile_of(r), x + c, min((int)T::WIDTH, K - c), d);
+                __syncwarp();
+                if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
+                next(r);
+            }
 #pragma unroll
-        for (int i = 0; i < (BATCH > 8 ? 4 : 2); i++) {
-            const int b = lane / 4 + i / 2 * 8;
-            if (b < BATCH)
-                part[((held * WARPS + warp) * BATCH + b) * ROWS + lane % 4 * 2 + i % 2] =
-                    d[0][i] + d[1][i];
+            for (int i = 0; i < (BATCH > 8 ? 4 : 2); i++) {
+                const int b = lane / 4 + i / 2 * 8;
+                if (b < BATCH)
+                    part[((held * WARPS + warp) * BATCH + b) * ROWS + lane % 4 * 2 + i % 2] =
+                        (d[0][i] + d[1][i]) + (d[2][i] + d[3][i]);
+            }
         }
-        if (++held < HELD && u + gridDim.x < units) continue;
         meet();
+        dawdle(s, 2);
         for (int i = threadIdx.x; i < held * OUT * BATCH; i += CONSUMERS) {
             const int h = i / (OUT * BATCH), b = i / OUT % BATCH;
+            const long long row = (first + (long long)h * gridDim.x) * OUT + i % OUT;
             float sum[2] = {0.0f, 0.0f};
             for (int n = 0; n <= PAIRED; n++)
 #pragma unroll
                 for (int w = 0; w < WARPS; w++)
                     sum[n] += part[((h * WARPS + w) * BATCH + b) * ROWS + i % OUT + n * OUT];
-            finish(first + (long long)h * gridDim.x, i % OUT, b, sum[0], sum[1]);
+            if (PAIRED)
+                finish(row, b, sum[0], sum[1]);
+            else
+                finish(row, b, sum[0], i == (int)threadIdx.x ? early : base(row, b));
         }
-        meet();
-        first = u + gridDim.x, held = 0;
+        first += (long long)held * gridDim.x;
+        if (first < units) meet();
     }
     pass(s, units);
 }
 
 // --- attention -----------------------------------------------------------------------------------
 
-// One head, raw fp32, normed and turned by one warp; a lane has pairs lane and lane + 32 (PAIRS of
+// One head of qkv, normed and turned by one warp; a lane has pairs lane and lane + 32 (PAIRS of
 // them), first elements in a, partners in b.
-DEVICE void make_head(const step &s, const float *raw, const element *norm, int position,
-                      bool turns, float *a, float *b) {
+DEVICE void make_head(const step &s, const unsigned *raw, const element *norm, const float2 *turn,
+                      float *a, float *b) {
     int lane = threadIdx.x % 32;
-    float sum = 0.0f;
+    float sum = 0.0f, weight[PAIRS][2];
+    for (bool all = false; !all;) {
+        unsigned old = 0;
+#pragma unroll
+        for (int i = 0; i < PAIRS; i++) {
+            const unsigned one = ptx_load_relaxed(raw + lane + 32 * i);
+            const unsigned two = ptx_load_relaxed(raw + lane + 32 * i + HEAD_DIM / 2);
+            a[i] = value(one), b[i] = value(two);
+            old |= (one ^ s.number) | (two ^ s.number);
+        }
+        all = !(old & 1);
+        if (!all) spin_yield();
+    }
 #pragma unroll
     for (int i = 0; i < PAIRS; i++) {
-        a[i] = __ldcg(raw + lane + 32 * i), b[i] = __ldcg(raw + lane + 32 * i + HEAD_DIM / 2);
+        const int d = lane + 32 * i;
         sum += a[i] * a[i] + b[i] * b[i];
+        if (QK_NORM && norm)
+            weight[i][0] = E::load(norm[d]), weight[i][1] = E::load(norm[d + HEAD_DIM / 2]);
     }
+    __syncwarp();
     if (QK_NORM && norm) {
 #pragma unroll
         for (int i = 16; i; i /= 2) sum += __shfl_xor_sync(~0u, sum, i);
-        float scale = rsqrtf(sum / HEAD_DIM + s.eps);
+        float scale = rsqrtf(sum / HEAD_DIM + s.m->eps);
 #pragma unroll
-        for (int i = 0; i < PAIRS; i++) {
-            a[i] *= scale * E::load(norm[lane + 32 * i]);
-            b[i] *= scale * E::load(norm[lane + 32 * i + HEAD_DIM / 2]);
-        }
+        for (int i = 0; i < PAIRS; i++) a[i] *= scale * weight[i][0], b[i] *= scale * weight[i][1];
     }
-    if (!turns) return;
+    if (!turn) return;
 #pragma unroll
     for (int i = 0; i < PAIRS; i++) {
-        float2 turn = rope_reduced((float)position * s.inv_freq[lane + 32 * i]);
+        float2 by = turn[lane + 32 * i];
         float x = a[i], y = b[i];
-        a[i] = x * turn.x - y * turn.y, b[i] = y * turn.x + x * turn.y;
+        a[i] = x * by.x - y * by.y, b[i] = y * by.x + x * by.y;
     }
 }
 
 // The query heads of a key head into q (GROUP, HEAD_DIM), scaled for exp2; of the last run also our
 // own key and value, rounded as the cache has them, into k and v and the cache.
 DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *q) {
-    const element *w = s.layers + layer * LAYER_ELEMENTS;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, turns = s.facts[3 * layer];
+    const element *w = s.m->layers + layer * LAYER_ELEMENTS;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const float score = 1.44269504f / sqrtf((float)HEAD_DIM);
     const bool own = a.split == a.splits - 1;
+    const float2 *turn = s.turns ? s.m->turn + a.sequence * (HEAD_DIM / 2) : nullptr;
     float *k = q + GROUP * HEAD_DIM, *v = k + HEAD_DIM, x[PAIRS], y[PAIRS];
-    long long at = (head_of(a, layer) * s.capacity + a.position) * HEAD_DIM;
+    long long at = cache_of(s, a, layer) + (long long)a.position * HEAD_DIM;
     for (int i = warp; i < GROUP + (own ? 2 : 0); i += WARPS) {
         int kind = i < GROUP ? 0 : i - GROUP + 1; // a query head, the key, the value
         long long raw =
             kind == 0 ? (a.head * GROUP + i) * HEAD_DIM : Q + (kind - 1) * KV + a.head * HEAD_DIM;
-        make_head(s, s.qkv + (long long)a.sequence * QKV + raw,
+        make_head(s, s.m->qkv + (long long)a.sequence * QKV + raw,
                   kind == 0   ? w + AT_Q_NORM
                   : kind == 1 ? w + AT_K_NORM
                               : nullptr,
-                  a.position, turns && kind < 2, x, y);
+                  kind < 2 ? turn : nullptr, x, y);
 #pragma unroll
         for (int p = 0; p < PAIRS; p++)
 #pragma unroll
@@ -429,8 +600,8 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
                 float f = half ? y[p] : x[p];
                 element e = E::store(f);
                 if (kind == 0) q[i * HEAD_DIM + d] = f * score;
-                if (kind == 1) k[d] = E::load(e), s.cache_k[at + d] = e;
-                if (kind == 2) v[d] = E::load(e), s.cache_v[at + d] = e;
+                if (kind == 1) k[d] = E::load(e), s.m->cache_k[at + d] = e;
+                if (kind == 2) v[d] = E::load(e), s.m->cache_v[at + d] = e;
             }
     }
     meet();
@@ -440,13 +611,15 @@ struct softmax { // of the positions that LANES lanes have seen: a lane has 8 of
     float greatest[GROUP], weight[GROUP], sum[GROUP][8];
 };
 
-// One position more; where not `valid`, none. A position's lanes call it together.
-DEVICE void see(softmax &m, const float (*q)[8], const float *k, const float *v, bool valid) {
+// One position more; where not `valid`, none. A position's lanes call it together; q: this lane's 8
+// dimensions of the first query head, in shared memory.
+DEVICE void see(softmax &m, const float *q, const float *k, const float *v, bool valid) {
 #pragma unroll
     for (int g = 0; g < GROUP; g++) {
-        float score = 0.0f;
-#pragma unroll
-        for (int i = 0; i < 8; i++) score += q[g][i] * k[i];
+        const float4 one = *(const float4 *)(q + g * HEAD_DIM);
+        const float4 two = *(const float4 *)(q + g * HEAD_DIM + 4);
+        float score = one.x * k[0] + one.y * k[1] + one.z * k[2] + one.w * k[3];
+        score += two.x * k[4] + two.y * k[5] + two.z * k[6] + two.w * k[7];
 #pragma unroll
         for (int lane = LANES / 2; lane; lane /= 2) score += __shfl_xor_sync(~0u, score, lane);
         if (!valid) continue;
@@ -474,7 +647,7 @@ DEVICE void join(softmax &m, int lane) { // with the lane that has the same dime
     }
 }
 
-DEVICE void see_tiles(const run_of &a, ring &r, const float (*q)[8], softmax &m) {
+DEVICE void see_tiles(const run_of &a, ring &r, const float *q, softmax &m) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     for (int tile = a.first; tile < a.last; tile++) {
         int rows = min(POSITIONS, a.old - tile * POSITIONS);
@@ -495,76 +668,96 @@ DEVICE void see_tiles(const run_of &a, ring &r, const float (*q)[8], softmax &m)
     }
 }
 
-// A hint makes a load one from global memory: only what other blocks wrote is read with one.
-template <bool THEIRS> DEVICE float load_run(const float *p) { return THEIRS ? __ldcg(p) : *p; }
-
-// Runs of a head, each (sums, greatest, weight) `stride` floats from the next, as one: element d.
-template <bool THEIRS>
-DEVICE float merge_runs(const float *run, int runs, long long stride, int d, float *greatest,
-                        float *weight) {
+// One element of a head's run: the sum of its weighted values, the run's greatest score and weight.
+struct part_of {
+    float sum, greatest, weight;
+};
+DEVICE part_of join_parts(part_of a, part_of b) {
+    float most = fmaxf(a.greatest, b.greatest);
+    float left = a.greatest == LEAST ? 0.0f : exp2f(a.greatest - most);
+    float right = b.greatest == LEAST ? 0.0f : exp2f(b.greatest - most);
+    return {a.sum * left + b.sum * right, most, a.weight * left + b.weight * right};
+}
+// What the warps of a block have of element d.
+DEVICE part_of join_warps(const float *run, int d) {
     float most = LEAST, all = 0.0f, sum = 0.0f;
-    for (int i = 0; i < runs; i++)
-        most = fmaxf(most, load_run<THEIRS>(run + i * stride + HEAD_DIM));
-    for (int i = 0; i < runs; i++) {
-        const float *at = run + i * stride;
-        float part = load_run<THEIRS>(at + HEAD_DIM);
-        float scale = part == LEAST ? 0.0f : exp2f(part - most);
-        all += scale * load_run<THEIRS>(at + HEAD_DIM + 1), sum += scale * load_run<THEIRS>(at + d);
+#pragma unroll
+    for (int i = 0; i < WARPS; i++) most = fmaxf(most, run[i * GROUP * RUN + HEAD_DIM]);
+#pragma unroll
+    for (int i = 0; i < WARPS; i++) {
+        const float *at = run + i * GROUP * RUN;
+        float scale = at[HEAD_DIM] == LEAST ? 0.0f : exp2f(at[HEAD_DIM] - most);
+        all += scale * at[HEAD_DIM + 1], sum += scale * at[d];
     }
-    *greatest = most, *weight = all;
-    return sum;
+    return {sum, most, all};
 }
 
-// What this block has seen of a head group: alone the result, else a run, which the last block to
-// come merges with the others'.
-DEVICE void finish_run(const step &s, const run_of &a, long long layer, const float *own_runs,
-                       unsigned *last_flag) {
-    const long long heads = (long long)a.sequence * KV_HEADS + a.head;
-    float *runs = s.runs + heads * most_splits() * GROUP * RUN, most, all;
-    element *out = s.attention + heads * GROUP * HEAD_DIM;
+// A run's words in memory, each with the layer's number beside it.
+DEVICE void put_part(const step &s, uint2 *run, int d, part_of part) {
+    ptx_store_relaxed(run + d, make_uint2(__float_as_uint(part.sum), s.number));
+    if (d) return;
+    ptx_store_relaxed(run + HEAD_DIM, make_uint2(__float_as_uint(part.greatest), s.number));
+    ptx_store_relaxed(run + HEAD_DIM + 1, make_uint2(__float_as_uint(part.weight), s.number));
+}
+// The runs that other blocks have, 4 asked for at once, joined to `part` in their order.
+DEVICE part_of take_parts(const step &s, const uint2 *runs, int count, int d, part_of part) {
+    for (int from = 0; from < count; from += 4) {
+        uint2 v[4][3];
+        for (bool all = false; !all;) {
+            all = true;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const uint2 *run = runs + (long long)min(from + i, count - 1) * GROUP * RUN;
+                v[i][0] = ptx_load_relaxed(run + d), v[i][1] = ptx_load_relaxed(run + HEAD_DIM);
+                v[i][2] = ptx_load_relaxed(run + HEAD_DIM + 1);
+                all = all && v[i][0].y == s.number && v[i][1].y == s.number;
+                all = all && v[i][2].y == s.number;
+            }
+            if (!all) spin_yield();
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (from + i < count)
+                part = join_parts(part, {__uint_as_float(v[i][0].x), __uint_as_float(v[i][1].x),
+                                         __uint_as_float(v[i][2].x)});
+    }
+    return part;
+}
+
+// What this block has seen of a head group; the block with the last run puts all runs together.
+DEVICE void finish_run(const step &s, const run_of &a, const float *own_runs) {
+    const long long head = (long long)a.sequence * KV_HEADS + a.head;
+    uint2 *runs = s.m->runs + head * most_splits() * GROUP * RUN;
+    unsigned *out = s.m->attention + head * GROUP * HEAD_DIM;
+    dawdle(s, 3);
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
-        int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs<false>(own_runs + g * RUN, WARPS, GROUP * RUN, d, &most, &all);
-        if (a.splits == 1) {
-            out[i] = E::store(sum / all);
+        const int g = i / HEAD_DIM, d = i % HEAD_DIM;
+        part_of part = join_warps(own_runs + g * RUN, d);
+        if (a.split < a.splits - 1) {
+            put_part(s, runs + (a.split * GROUP + g) * RUN, d, part);
             continue;
         }
-        float *to = runs + (a.split * GROUP + g) * RUN;
-        to[d] = sum;
-        if (d == 0) to[HEAD_DIM] = most, to[HEAD_DIM + 1] = all;
+        part = take_parts(s, runs + g * RUN, a.splits - 1, d, part);
+        ptx_store_relaxed(out + i, mark(part.sum / part.weight, s.number & 1));
     }
-    if (a.splits == 1) return;
-    meet();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        *last_flag = atomicAdd(s.merged + head_of(a, layer), 1u) == (unsigned)a.splits - 1;
-        __threadfence();
-    }
-    meet();
-    if (!*last_flag) return;
-    for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
-        int g = i / HEAD_DIM, d = i % HEAD_DIM;
-        float sum = merge_runs<true>(runs + g * RUN, a.splits, GROUP * RUN, d, &most, &all);
-        out[i] = E::store(sum / all);
-    }
+    if (threadIdx.x == 0 && a.split == a.splits - 1) ptx_add_relaxed(s.m->heads, 1);
 }
 
-DEVICE void attend(const step &s, ring &r, long long layer, float *work, unsigned *last_flag) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, window = s.facts[3 * layer + 1];
-    const int units = attention_units(s, window);
+DEVICE void attend(const step &s, ring &r, long long layer, float *work) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, units = attention_units(s);
     float *staged = work, *own_runs = work + (GROUP + 2) * HEAD_DIM;
+    if ((int)blockIdx.x < units) wait_for(s.m->count, ((unsigned)layer * MATRICES + 1) * gridDim.x);
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
-        run_of a = attention_run(s, window, u);
+        run_of a = attention_run(s, u);
         softmax m;
-        float q[GROUP][8];
         stage_heads(s, a, layer, staged);
 #pragma unroll
         for (int g = 0; g < GROUP; g++) {
             m.greatest[g] = LEAST, m.weight[g] = 0.0f;
 #pragma unroll
-            for (int i = 0; i < 8; i++)
-                q[g][i] = staged[g * HEAD_DIM + lane % LANES * 8 + i], m.sum[g][i] = 0.0f;
+            for (int i = 0; i < 8; i++) m.sum[g][i] = 0.0f;
         }
+        const float *q = staged + lane % LANES * 8;
         see_tiles(a, r, q, m);
         if (warp == 0 && a.split == a.splits - 1) {
             const float *k = staged + GROUP * HEAD_DIM + lane % LANES * 8;
@@ -580,123 +773,139 @@ DEVICE void attend(const step &s, ring &r, long long layer, float *work, unsigne
                 if (lane == 0) to[HEAD_DIM] = m.greatest[g], to[HEAD_DIM + 1] = m.weight[g];
             }
         meet();
-        finish_run(s, a, layer, own_runs, last_flag);
-        meet();
+        finish_run(s, a, own_runs);
+        if (u + (int)gridDim.x < units) meet();
     }
 }
 
 // --- a step --------------------------------------------------------------------------------------
 
-DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums,
-                     unsigned *last_flag) {
-    const element *w = s.layers + layer * LAYER_ELEMENTS;
+DEVICE void end_matrix(const step &s) {
+    if (threadIdx.x == 0) ptx_add_relaxed(s.m->count, 1);
+}
+
+DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums) {
+    const element *w = s.m->layers + layer * LAYER_ELEMENTS;
+    const unsigned before = (unsigned)layer * MATRICES * gridDim.x; // matrices of blocks
+    const bool first = layer == 0;
     element *x = (element *)work;
-    float *part = (float *)(work + X_BYTES), *residual = s.residual;
-    unsigned *count = s.count + layer * PHASES;
-    if (layer) wait_for(count - 1);
-    stage_normed(s, layer == 0, w + AT_INPUT_NORM, x, sums);
-    multiply_matrix<HIDDEN, 0>(s, r, x, part, QKV / ROWS,
-                               [&](long long unit, int row, int b, float sum, float) {
-                                   long long i = unit * ROWS + row;
-                                   if (QKV_BIAS) sum += E::load(w[AT_QKV_BIAS + i]);
-                                   __stcg(s.qkv + (long long)b * QKV + i, sum);
-                               });
-    signal(s, layer, 0);
-    wait_for(count);
-    attend(s, r, layer, (float *)work, last_flag);
-    signal(s, layer, 1);
-    wait_for(count + 1);
-    stage_plain<Q>(s.attention, x);
+    float *part = (float *)(work + X_BYTES);
+    unsigned *residual = s.m->residual;
+    uint4 norm[EACH];
+    enter_layer(s, layer);
+    const unsigned bit = s.number & 1; // of what is written once a layer; the residual's are 1, 0
+    take_norm(r, norm);
+    wait_for(s.m->count, before);
+    stage_normed(s, first, 0, norm, x, sums);
+    multiply_matrix<HIDDEN, 0>(
+        s, r, x, part, QKV / ROWS,
+        [&](long long row, int) { return QKV_BIAS ? E::load(w[AT_QKV_BIAS + row]) : 0.0f; },
+        [&](long long row, int b, float sum, float bias) {
+            ptx_store_relaxed(s.m->qkv + (long long)b * QKV + row, mark(sum + bias, bit));
+        });
+    end_matrix(s);
+    attend(s, r, layer, (float *)work);
+    wait_for(s.m->heads, (unsigned)(layer + 1) * BATCH * KV_HEADS);
+    stage_plain<Q>(s, s.m->attention, bit, x);
     multiply_matrix<Q, 0>(
-        s, r, x, part, HIDDEN / ROWS, [&](long long unit, int row, int b, float sum, float) {
-            long long i = unit * ROWS + row, at = (long long)b * HIDDEN + i;
-            float base = layer ? __ldcg(residual + at)
-                               : E::load(s.embedding[(long long)s.token[b] * HIDDEN + i]);
-            if (O_BIAS) sum += E::load(w[AT_O_BIAS + i]);
-            __stcg(residual + at, base + sum);
+        s, r, x, part, HIDDEN / ROWS,
+        [&](long long row, int b) {
+            float bias = O_BIAS ? E::load(w[AT_O_BIAS + row]) : 0.0f;
+            return bias + (first ? E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row])
+                                 : await(residual + b * HIDDEN + row, 0));
+        },
+        [&](long long row, int b, float sum, float base) {
+            ptx_store_relaxed(residual + b * HIDDEN + row, mark(base + sum, 1));
         });
-    signal(s, layer, 2);
-    wait_for(count + 2);
-    stage_normed(s, false, w + AT_POST_NORM, x, sums);
+    end_matrix(s);
+    take_norm(r, norm);
+    wait_for(s.m->count, before + 2 * gridDim.x);
+    stage_normed(s, false, 1, norm, x, sums);
     multiply_matrix<HIDDEN, 1>(
-        s, r, x, part, 2 * INTERMEDIATE / ROWS,
-        [&](long long unit, int row, int b, float gate, float up) {
+        s, r, x, part, 2 * INTERMEDIATE / ROWS, [](long long, int) { return 0.0f; },
+        [&](long long row, int b, float gate, float up) {
             float silu = gate / (1.0f + __expf(-gate));
-            s.product[(long long)b * INTERMEDIATE + unit * (ROWS / 2) + row] = E::store(silu * up);
+            ptx_store_relaxed(s.m->product + (long long)b * INTERMEDIATE + row,
+                              mark(silu * up, bit));
         });
-    signal(s, layer, 3);
-    wait_for(count + 3);
-    stage_plain<INTERMEDIATE>(s.product, x);
-    multiply_matrix<INTERMEDIATE, 0>(s, r, x, part, HIDDEN / ROWS,
-                                     [&](long long unit, int row, int b, float sum, float) {
-                                         long long i = (long long)b * HIDDEN + unit * ROWS + row;
-                                         __stcg(residual + i, __ldcg(residual + i) + sum);
-                                     });
-    signal(s, layer, 4);
+    end_matrix(s);
+    wait_for(s.m->count, before + 3 * gridDim.x);
+    stage_plain<INTERMEDIATE>(s, s.m->product, bit, x);
+    multiply_matrix<INTERMEDIATE, 0>(
+        s, r, x, part, HIDDEN / ROWS,
+        [&](long long row, int b) { return await(residual + b * HIDDEN + row, 1); },
+        [&](long long row, int b, float sum, float base) {
+            ptx_store_relaxed(residual + b * HIDDEN + row, mark(base + sum, 0));
+        });
+    end_matrix(s);
 }
 
-// The last block to end leaves all counters zero for the next launch.
-DEVICE void leave(const step &s, unsigned *last_flag) {
+// The last block to end leaves the counters zero for the next launch and counts this one, so that
+// the next one's layers have other numbers.
+DEVICE void leave(const step &s) {
     meet();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        *last_flag = atomicAdd(s.done, 1u) == gridDim.x - 1;
-    }
-    meet();
-    if (!*last_flag) return;
-    for (long long i = threadIdx.x; i < s.layer_count * PHASES; i += CONSUMERS) s.count[i] = 0;
-    for (long long i = threadIdx.x; i < s.layer_count * BATCH * KV_HEADS; i += CONSUMERS)
-        s.merged[i] = 0;
-    if (threadIdx.x == 0) *s.done = 0;
+    if (threadIdx.x || atomicAdd(s.m->done, 1u) != gridDim.x - 1) return;
+    *s.m->count = 0, *s.m->heads = 0, *s.m->done = 0;
+    *s.m->launches += 1;
 }
 
-// Scratch: residual (BATCH, HIDDEN), qkv (BATCH, QKV), runs (BATCH, KV_HEADS, most_splits(), GROUP,
-// RUN, filled up to a multiple of 4) fp32; attention (BATCH, Q), product (BATCH, INTERMEDIATE)
-// elements, in words of 4 bytes; then the counters.
+// Positions and angles, which all layers share; by the whole block, before its warps part.
+DEVICE void find_angles(const int *positions, const float *inv_freq, model &m) {
+    if (threadIdx.x < BATCH) m.position[threadIdx.x] = positions[threadIdx.x];
+    for (int i = threadIdx.x; i < BATCH * (HEAD_DIM / 2); i += CONSUMERS + 32)
+        m.turn[i] =
+            rope_reduced((float)positions[i / (HEAD_DIM / 2)] * inv_freq[i % (HEAD_DIM / 2)]);
+}
+
+// Scratch, zero before the first launch, in words of 4 bytes: residual (BATCH, HIDDEN), qkv (BATCH,
+// QKV), attention (BATCH, Q), product (BATCH, INTERMEDIATE); of two words each runs (BATCH,
+// KV_HEADS, most_splits(), GROUP, RUN); then the counters.
 ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
 (float *logits, const int *token, const int *position, const int *facts, const element *embedding,
  const element *layers, const element *final_norm, const element *head, const float *inv_freq,
- element *cache_k, element *cache_v, float *scratch, long long vocab, long long layer_count,
+ element *cache_k, element *cache_v, unsigned *scratch, long long vocab, long long layer_count,
  long long capacity, float eps) {
     SHARED_DYNAMIC(uint4, shared);
     SHARED(uint64_t, barriers, [2 * STAGES]);
     SHARED(float, sums, [WARPS * NORMED]);
-    SHARED(unsigned, last_flag, [1]);
-    step s;
-    s.embedding = embedding, s.token = token, s.positions = position, s.layers = layers;
-    s.final_norm = final_norm, s.head = head, s.inv_freq = inv_freq, s.facts = facts;
-    s.cache_k = cache_k, s.cache_v = cache_v, s.logits = logits;
-    s.residual = scratch, s.qkv = s.residual + BATCH * HIDDEN;
-    s.runs = s.qkv + BATCH * QKV;
-    long long runs = (long long)BATCH * KV_HEADS * most_splits() * GROUP * RUN;
-    s.attention = (element *)(s.runs + (runs + 3) / 4 * 4);
-    s.product = s.attention + BATCH * Q;
-    s.count = (unsigned *)(s.product + BATCH * INTERMEDIATE);
-    s.merged = s.count + layer_count * PHASES, s.done = s.merged + layer_count * BATCH * KV_HEADS;
-    s.vocab = vocab, s.layer_count = layer_count, s.capacity = capacity, s.eps = eps;
-    s.position = *position, s.offset = 0;
+    SHARED(model, shared_model, [1]);
+    model &m = shared_model[0];
     ring r = {(char *)shared, barriers, barriers + STAGES, 0, 0};
     if (threadIdx.x == 0) {
+        m.embedding = embedding, m.layers = layers, m.final_norm = final_norm, m.head = head;
+        m.facts = facts, m.token = token, m.cache_k = cache_k, m.cache_v = cache_v;
+        m.vocab = vocab, m.layer_count = layer_count, m.capacity = capacity, m.eps = eps;
+        m.logits = logits;
+        m.residual = scratch, m.qkv = m.residual + BATCH * HIDDEN;
+        m.attention = m.qkv + BATCH * QKV, m.product = m.attention + BATCH * Q;
+        m.runs = (uint2 *)(m.product + BATCH * INTERMEDIATE);
+        m.count = (unsigned *)(m.runs + (long long)BATCH * KV_HEADS * most_splits() * GROUP * RUN);
+        m.heads = m.count + 1, m.done = m.count + 2, m.launches = m.count + 3;
         for (int i = 0; i < STAGES; i++) {
             ptx_barrier_init(&r.full[i], 1);
             ptx_barrier_init(&r.empty[i], WARPS);
         }
         ptx_barrier_fence();
     }
+    find_angles(position, inv_freq, m);
     __syncthreads();
+    step s;
+    s.m = &m, s.offset = 0, s.number = *m.launches * (unsigned)layer_count;
     if (threadIdx.x >= CONSUMERS) {
         copy_all(s, r);
         return;
     }
     char *work = (char *)shared + STAGES * TILE_BYTES;
-    for (long long i = 0; i < layer_count; i++) do_layer(s, r, i, work, sums, last_flag);
-    wait_for(s.count + layer_count * PHASES - 1);
-    stage_normed(s, false, final_norm, (element *)work, sums);
-    multiply_matrix<HIDDEN, 0>(s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
-                               [&](long long unit, int row, int b, float sum, float) {
-                                   logits[b * vocab + unit * ROWS + row] = sum;
-                               });
-    leave(s, last_flag);
+    uint4 norm[EACH];
+    for (long long i = 0; i < layer_count; i++) do_layer(s, r, i, work, sums);
+    take_norm(r, norm);
+    wait_for(m.count, (unsigned)layer_count * MATRICES * gridDim.x);
+    stage_normed(s, false, 0, norm, (element *)work, sums);
+    multiply_matrix<HIDDEN, 0>(
+        s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
+        [](long long, int) { return 0.0f; },
+        [&](long long row, int b, float sum, float) { m.logits[b * m.vocab + row] = sum; });
+    leave(s);
 }
 
 #endif
