@@ -334,10 +334,10 @@ static void compile_job(int index) {
         report("compiling: %s", fail_message());
 }
 
-/* Does point k of a job run on problem i of its shape? On the one whose turn it is, or, where it is
- * not legal there, on all. */
+/* Does point k of a job run on problem i of its shape? On the one whose turn it is, a whole model's
+ * step on the last, its shallowest, or, where it is not legal there, on all. */
 static bool is_wanted(const struct job *job, int k, int i) {
-    int turn = k % rests(job->shape);
+    int count = rests(job->shape), turn = job->kernel->host_check ? count - 1 : k % count;
     struct problem problem;
     if (job->first || i == turn) return true;
     return to_problem(job->kernel, job->shape, turn, job->dtype, &problem) &&
@@ -418,7 +418,7 @@ static void add_jobs(const struct kernel *kernel, const struct shape *shape, enu
 }
 
 /* fp16 everywhere, the other dtypes on a kernel's first two shapes. After the first shape a quarter
- * of the points, of a whole model's step, which takes its time, an eighth. */
+ * of the points; of a whole model's step, which takes its time, an eighth, also in bf16. */
 static void add_shape(const struct kernel *kernel, const struct shape *shape, int number,
                       int points) {
     if (number && !t.gpu)
@@ -426,7 +426,9 @@ static void add_shape(const struct kernel *kernel, const struct shape *shape, in
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++)
         if (kernel->dtypes >> dtype & 1 && (dtype == DTYPE_F16 || number < 2))
             add_jobs(kernel, shape, (enum dtype)dtype,
-                     dtype == DTYPE_F16 ? points : at_least(at_most(4, points), points / 4));
+                     dtype == DTYPE_F16
+                         ? points
+                         : at_least(at_most(4, points), points / (kernel->host_check ? 8 : 4)));
 }
 
 static void add_kernel(const struct kernel *kernel) {
