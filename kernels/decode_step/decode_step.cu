@@ -92,14 +92,16 @@ enum {
     WORK_BYTES = MATRIX_BYTES > ATTENTION_BYTES ? MATRIX_BYTES : ATTENTION_BYTES,
 };
 
+// What a block multiplies, in the order in which it does. One loop goes through them all: were each
+// written out, the code would not fit the cache of instructions, and fetching it from memory takes
+// as long as anything else on a phase's edge.
+enum { OF_QKV, OF_OUT, OF_GATE_UP, OF_DOWN, OF_HEAD };
+
 // The tiles that a row of K columns comes in are equally wide, in steps of 64 columns. Rows follow
 // one another without gaps, so where a row is one tile, 8 rows are one copy.
-template <int K> struct tiles_of {
-    static const int COUNT = (K + COLUMNS - 1) / COLUMNS;
-    static const int WIDTH = ((K + COUNT - 1) / COUNT + 63) / 64 * 64;
-    static const bool WHOLE = K == WIDTH;
-};
-
+#define DECODE_STEP_TILES(k) (((k) + COLUMNS - 1) / COLUMNS)
+#define DECODE_STEP_WIDTH(k)                                                                       \
+    (((k) + DECODE_STEP_TILES(k) - 1) / DECODE_STEP_TILES(k) + 63) / 64 * 64
 // Elements from a sequence's activations to the next one's: 16 bytes 4 apart modulo 8, so that
 // lanes of different sequences read different banks.
 #define DECODE_STEP_STRIDE(k) (BATCH == 1 ? (k) : (k) + (12 - (k) / 8 % 8) % 8 * 8)
@@ -115,8 +117,14 @@ DEVICE void next(ring &r) {
     if (++r.stage == STAGES) r.stage = 0, r.turn++;
 }
 
+struct matrix {
+    int columns, width, stride, units; // stride: from a sequence's activations to the next's
+    long long rows, norm; // elements from a layer's beginning, or, of the head, its own
+};
+
 // What all threads know, in shared memory: registers are for what is multiplied.
 struct model {
+    matrix matrices[OF_HEAD + 1];
     const element *embedding, *layers, *final_norm, *head;
     const int *facts; // (layers, 3): turns, window, delay
     const int *token; // (BATCH)
@@ -141,23 +149,27 @@ struct step {
 };
 
 // All lanes of a warp together.
-DEVICE void enter_layer(step &s, long long layer) {
-    const int lane = threadIdx.x % 32, at = (int)(layer % 32);
+DEVICE void enter_layer(step &s, int layer) {
+    const int lane = threadIdx.x % 32, at = layer % 32;
     if (at == 0)
 #pragma unroll
         for (int i = 0; i < 3; i++)
-            s.ahead[i] = layer + lane < s.m->layer_count ? s.m->facts[3 * (layer + lane) + i] : 0;
+            s.ahead[i] =
+                layer + lane < (int)s.m->layer_count ? s.m->facts[3 * (layer + lane) + i] : 0;
     s.turns = __shfl_sync(~0u, s.ahead[0], at), s.window = __shfl_sync(~0u, s.ahead[1], at);
     s.delay = (unsigned)__shfl_sync(~0u, s.ahead[2], at) / 16;
     s.number++;
 }
 
-DEVICE long long first_unit(const step &s) {
-    return (blockIdx.x + gridDim.x - s.offset) % gridDim.x;
+DEVICE const element *layer_of(const step &s, int layer) {
+    return s.m->layers + (long long)layer * LAYER_ELEMENTS;
 }
-DEVICE void pass(step &s, long long units) {
-    s.offset = (unsigned)((s.offset + units) % gridDim.x);
+DEVICE bool is_normed(int kind) { return kind != OF_OUT && kind != OF_DOWN; }
+
+DEVICE int first_unit(const step &s) {
+    return (int)((blockIdx.x + gridDim.x - s.offset) % gridDim.x);
 }
+DEVICE void pass(step &s, int units) { s.offset = (s.offset + (unsigned)units) % gridDim.x; }
 
 // Which positions of a key head a unit of attention has: tiles [first, last) of those before ours.
 struct run_of {
@@ -181,19 +193,21 @@ DEVICE run_of attention_of(const step &s, int sequence) {
 }
 DEVICE int attention_units(const step &s) {
     int units = 0;
+#pragma unroll 1
     for (int b = 0; b < BATCH; b++) units += KV_HEADS * attention_of(s, b).splits;
     return units;
 }
 DEVICE run_of attention_run(const step &s, int unit) {
     run_of r = attention_of(s, 0);
+#pragma unroll 1
     for (int b = 1; b < BATCH && unit >= KV_HEADS * r.splits; b++) {
         unit -= KV_HEADS * r.splits;
         r = attention_of(s, b);
     }
     int tiles = (r.old + POSITIONS - 1) / POSITIONS;
     r.head = unit / r.splits, r.split = unit % r.splits;
-    r.first = (int)((long long)tiles * r.split / r.splits);
-    r.last = (int)((long long)tiles * (r.split + 1) / r.splits);
+    r.first = (int)((unsigned)(tiles * r.split) / (unsigned)r.splits);
+    r.last = (int)((unsigned)(tiles * (r.split + 1)) / (unsigned)r.splits);
     return r;
 }
 // A key head's part of the caches.
@@ -210,26 +224,28 @@ DEVICE void wait_for_room(ring &r) {
 }
 
 // Row i of unit u of a matrix: 8 in a row, or, of gate and up, 4 and 4.
-template <int PAIRED> DEVICE long long row_of(long long unit, int i) {
-    if (!PAIRED) return unit * ROWS + i;
-    return unit * (ROWS / 2) + (i < ROWS / 2 ? i : INTERMEDIATE + i - ROWS / 2);
+DEVICE long long row_of(int kind, int unit, int i) {
+    if (kind != OF_GATE_UP) return (long long)unit * ROWS + i;
+    return (long long)unit * (ROWS / 2) + (i < ROWS / 2 ? i : INTERMEDIATE + i - ROWS / 2);
 }
 
-template <int K, int PAIRED>
-DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
-    typedef tiles_of<K> T;
-    const int lane = threadIdx.x % 32, COPIES = !T::WHOLE ? ROWS : PAIRED ? 2 : 1;
-    for (long long u = first_unit(s); u < units; u += gridDim.x)
-        for (int c = 0; c < K; c += T::WIDTH) {
-            unsigned bytes = (unsigned)min((int)T::WIDTH, K - c) * 2;
+DEVICE void copy_matrix(step &s, ring &r, int kind, const element *rows) {
+    const int lane = threadIdx.x % 32;
+    const int columns = s.m->matrices[kind].columns, width = s.m->matrices[kind].width;
+    const int units = s.m->matrices[kind].units;
+    const int copies = width != columns ? (int)ROWS : kind == OF_GATE_UP ? 2 : 1;
+    const int row = lane * (ROWS / copies);
+#pragma unroll 1
+    for (int u = first_unit(s); u < units; u += (int)gridDim.x)
+#pragma unroll 1
+        for (int c = 0; c < columns; c += width) {
+            unsigned bytes = (unsigned)min(width, columns - c) * 2;
             wait_for_room(r);
             if (lane == 0) ptx_barrier_expect(&r.full[r.stage], ROWS * bytes);
-            if (lane < COPIES) {
-                int row = lane * (ROWS / COPIES);
-                ptx_bulk_load<LOAD_HINT>(tile_of(r) + row * (T::WIDTH * 2),
-                                         w + row_of<PAIRED>(u, row) * K + c,
-                                         bytes * (ROWS / COPIES), &r.full[r.stage]);
-            }
+            if (lane < copies)
+                ptx_bulk_load<LOAD_HINT>(tile_of(r) + row * (width * 2),
+                                         rows + row_of(kind, u, row) * columns + c,
+                                         bytes * (unsigned)(ROWS / copies), &r.full[r.stage]);
             next(r);
         }
     pass(s, units);
@@ -237,6 +253,7 @@ DEVICE void copy_matrix(step &s, ring &r, const element *w, long long units) {
 
 // A row of HIDDEN elements, in as many tiles as it takes.
 DEVICE void copy_norm(ring &r, const element *norm) {
+#pragma unroll 1
     for (int at = 0; at < HIDDEN; at += TILE_BYTES / 2) {
         unsigned bytes = (unsigned)min(TILE_BYTES / 2, HIDDEN - at) * 2;
         wait_for_room(r);
@@ -250,9 +267,11 @@ DEVICE void copy_norm(ring &r, const element *norm) {
 
 DEVICE void copy_cache(const step &s, ring &r, long long layer) {
     int lane = threadIdx.x % 32, units = attention_units(s);
+#pragma unroll 1
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
         run_of a = attention_run(s, u);
         long long row = cache_of(s, a, layer) + (long long)a.low * HEAD_DIM;
+#pragma unroll 1
         for (int tile = a.first; tile < a.last; tile++) {
             unsigned bytes = (unsigned)min((int)POSITIONS, a.old - tile * POSITIONS) * HEAD_DIM * 2;
             long long at = row + (long long)tile * POSITIONS * HEAD_DIM;
@@ -269,19 +288,18 @@ DEVICE void copy_cache(const step &s, ring &r, long long layer) {
 }
 
 DEVICE void copy_all(step &s, ring &r) {
-    for (long long i = 0; i < s.m->layer_count; i++) {
-        const element *w = s.m->layers + i * LAYER_ELEMENTS;
-        enter_layer(s, i);
-        copy_norm(r, w + AT_INPUT_NORM);
-        copy_matrix<HIDDEN, 0>(s, r, w + AT_QKV, QKV / ROWS);
-        copy_cache(s, r, i);
-        copy_matrix<Q, 0>(s, r, w + AT_O, HIDDEN / ROWS);
-        copy_norm(r, w + AT_POST_NORM);
-        copy_matrix<HIDDEN, 1>(s, r, w + AT_GATE_UP, 2 * INTERMEDIATE / ROWS);
-        copy_matrix<INTERMEDIATE, 0>(s, r, w + AT_DOWN, HIDDEN / ROWS);
+    const int count = (int)s.m->layer_count * MATRICES + 1;
+#pragma unroll 1
+    for (int n = 0; n < count; n++) {
+        const int layer = n / MATRICES, kind = n < count - 1 ? n % MATRICES : (int)OF_HEAD;
+        const matrix &m = s.m->matrices[kind];
+        const element *rows = layer_of(s, layer) + m.rows, *norm = layer_of(s, layer) + m.norm;
+        if (kind == OF_HEAD) rows = s.m->head, norm = s.m->final_norm;
+        if (kind == OF_QKV) enter_layer(s, layer);
+        if (is_normed(kind)) copy_norm(r, norm);
+        if (kind == OF_OUT) copy_cache(s, r, layer);
+        copy_matrix(s, r, kind, rows);
     }
-    copy_norm(r, s.m->final_norm);
-    copy_matrix<HIDDEN, 0>(s, r, s.m->head, s.m->vocab / ROWS);
 }
 
 // --- multiplying ---------------------------------------------------------------------------------
@@ -341,6 +359,7 @@ DEVICE void await_eights(const unsigned *from, int at, int end, unsigned bit, fl
 
 // This thread's words of a norm's weight, from the ring.
 DEVICE void take_norm(ring &r, uint4 (&norm)[EACH]) {
+#pragma unroll 1
     for (int from = 0; from < WORDS; from += TILE_BYTES / 16) {
         ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
 #pragma unroll
@@ -414,24 +433,26 @@ DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const ui
     }
 }
 
-// x: (BATCH, N) elements in shared memory, of what a phase left.
-template <int N>
-DEVICE void stage_plain(const step &s, const unsigned *from, unsigned bit, element *x) {
-    enum { ALL = BATCH * (N / 8), AT_ONCE = ALL > 2 * CONSUMERS ? 3 : 2 };
+// x: (BATCH, columns) elements in shared memory, of what a phase left.
+DEVICE void stage_plain(const step &s, const unsigned *from, unsigned bit, const matrix &m,
+                        element *x) {
+    enum { AT_ONCE = 3 };
+    const int words = m.columns / 8, stride = m.stride;
     dawdle(s, 1);
 #pragma unroll 1
-    for (int at = threadIdx.x; at < ALL; at += AT_ONCE * CONSUMERS) {
-        float v[AT_ONCE][8];
-        await_eights<AT_ONCE>(from, at, ALL, bit, v);
+    for (int b = 0; b < BATCH; b++)
+#pragma unroll 1
+        for (int at = (int)threadIdx.x; at < words; at += AT_ONCE * CONSUMERS) {
+            float v[AT_ONCE][8];
+            await_eights<AT_ONCE>(from + b * words * 8, at, words, bit, v);
 #pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            const int n = at + i * CONSUMERS;
-            uint4 word;
-            if (n >= ALL) continue;
-            pack<E>(v[i], word);
-            ((uint4 *)x)[n / (N / 8) * (DECODE_STEP_STRIDE(N) / 8) + n % (N / 8)] = word;
+            for (int i = 0; i < AT_ONCE; i++) {
+                uint4 word;
+                pack<E>(v[i], word);
+                if (at + i * CONSUMERS < words)
+                    ((uint4 *)(x + b * stride))[at + i * CONSUMERS] = word;
+            }
         }
-    }
     meet();
 }
 
@@ -446,26 +467,26 @@ DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t y0, uint
 // the same order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products. Rows lie a
 // multiple of 128 bytes apart, so lanes of odd rows read the other half of the 64 columns first:
 // then no two of 8 lanes share a bank.
-template <int K>
-DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (&d)[4][4]) {
-    typedef tiles_of<K> T;
-    const int STRIDE_ = DECODE_STEP_STRIDE(K);
+DEVICE void multiply_tile(const char *tile, int width, const element *x, int stride, int columns,
+                          float (&d)[4][4]) {
+    const bool RAGGED = HIDDEN % 64 || Q % 64 || INTERMEDIATE % 64;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const int odd = g % 2, chunks = T::WIDTH / 64;
-    const char *row = tile + g * (T::WIDTH * 2) + 16 * t;
+    const int odd = g % 2;
+    const char *row = tile + g * (width * 2) + 16 * t;
     const uint4 none = {0, 0, 0, 0};
 #pragma unroll
-    for (int j = warp; j < chunks; j += WARPS) {
-        if (K % T::WIDTH && 64 * j >= columns) break;
+    for (int i = 0; i < (COLUMNS / 64 + WARPS - 1) / WARPS; i++) {
+        const int j = warp + i * WARPS;
+        if (64 * j >= columns) break;
         uint4 w[2], v[2], u[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int from = 64 * j + 32 * (h ^ odd), c = 64 * j + 32 * h + 8 * t;
             w[h] = none, v[h] = none, u[h] = none;
-            if (K % 64 == 0 || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
-            if (K % 64 && c >= columns) continue;
-            if (g < BATCH) v[h] = *(const uint4 *)(x + g * STRIDE_ + c);
-            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * STRIDE_ + c);
+            if (!RAGGED || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
+            if (RAGGED && c >= columns) continue;
+            if (g < BATCH) v[h] = *(const uint4 *)(x + g * stride + c);
+            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * stride + c);
         }
         const uint4 first = odd ? w[1] : w[0], second = odd ? w[0] : w[1];
         multiply_words(d[0], v[0].x, v[0].y, u[0].x, u[0].y, first.x, first.y);
@@ -475,27 +496,64 @@ DEVICE void multiply_tile(const char *tile, const element *x, int columns, float
     }
 }
 
-// All units of this block; finish(row of the matrix, sequence, sum, base), or, of gate and up,
-// finish(row, sequence, gate, up). base(row, sequence) is read when a group of units begins.
-template <int K, int PAIRED, class B, class F>
-DEVICE void multiply_matrix(step &s, ring &r, const element *x, float *part, long long units,
-                            B base, F finish) {
-    typedef tiles_of<K> T;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int OUT = PAIRED ? ROWS / 2 : ROWS;
-    const int own_b = (int)threadIdx.x / OUT % BATCH, own_row = (int)threadIdx.x % OUT;
-    const long long own_unit = (long long)(threadIdx.x / (OUT * BATCH)) * gridDim.x;
-    long long first = first_unit(s);
-    while (first < units) {
-        float early = 0.0f;
-        if (!PAIRED && first + own_unit < units && threadIdx.x < HELD * OUT * BATCH)
-            early = base((first + own_unit) * OUT + own_row, own_b);
+// What a row's sum is added to.
+DEVICE float base_of(const step &s, int kind, const element *w, bool first_layer, int row, int b) {
+    if (kind == OF_QKV) return QKV_BIAS ? E::load(w[AT_QKV_BIAS + row]) : 0.0f;
+    if (kind == OF_DOWN) return await(s.m->residual + b * HIDDEN + row, 1);
+    if (kind != OF_OUT) return 0.0f;
+    float bias = O_BIAS ? E::load(w[AT_O_BIAS + row]) : 0.0f;
+    if (first_layer) return bias + E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row]);
+    return bias + await(s.m->residual + b * HIDDEN + row, 0);
+}
+// Where it goes, with the bit that makes it new: of the residual 1 and 0 in turn, of what is
+// written once a layer that of the layer's number.
+DEVICE void put_row(const step &s, int kind, int row, int b, float sum, float up) {
+    const model &m = *s.m;
+    unsigned bit = s.number & 1, *to = m.qkv + b * QKV + row;
+    if (kind == OF_HEAD) {
+        m.logits[b * m.vocab + row] = sum;
+        return;
+    }
+    if (kind == OF_GATE_UP) {
+        to = m.product + b * INTERMEDIATE + row;
+        sum = sum / (1.0f + __expf(-sum)) * up;
+    } else if (kind != OF_QKV) {
+        to = m.residual + b * HIDDEN + row;
+        bit = kind == OF_OUT;
+    }
+    ptx_store_relaxed(to, mark(sum, bit));
+}
+
+// What the warps have of a row of a unit, of one sequence.
+DEVICE float sum_warps(const float *part) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += part[w * BATCH * ROWS];
+    return sum;
+}
+
+// All units of this block; w: the layer's weights.
+DEVICE void multiply_matrix(step &s, ring &r, int kind, const element *w, bool first_layer,
+                            const element *x, float *part) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = (int)threadIdx.x;
+    const int shift = kind == OF_GATE_UP ? 2 : 3, rows = 1 << shift; // of a unit, that go out
+    const int columns = s.m->matrices[kind].columns, width = s.m->matrices[kind].width;
+    const int stride = s.m->matrices[kind].stride, units = s.m->matrices[kind].units;
+#pragma unroll 1
+    for (int first = first_unit(s); first < units;) {
+        float early = 0.0f; // of this thread's first row: asked for before it is needed
+        const int own = first + (t >> shift) / BATCH * (int)gridDim.x;
+        if (own < units && t < HELD * rows * BATCH)
+            early =
+                base_of(s, kind, w, first_layer, (own << shift) + t % rows, (t >> shift) % BATCH);
         int held = 0;
-        for (long long u = first; u < units && held < HELD; u += gridDim.x, held++) {
+#pragma unroll 1
+        for (int u = first; u < units && held < HELD; u += (int)gridDim.x, held++) {
             float d[4][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
-            for (int c = 0; c < K; c += T::WIDTH) {
+#pragma unroll 1
+            for (int c = 0; c < columns; c += width) {
                 ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
-                multiply_tile<K>(tile_of(r), x + c, min((int)T::WIDTH, K - c), d);
+                multiply_tile(tile_of(r), width, x + c, stride, min(width, columns - c), d);
                 __syncwarp();
                 if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
                 next(r);
@@ -510,20 +568,16 @@ DEVICE void multiply_matrix(step &s, ring &r, const element *x, float *part, lon
         }
         meet();
         dawdle(s, 2);
-        for (int i = threadIdx.x; i < held * OUT * BATCH; i += CONSUMERS) {
-            const int h = i / (OUT * BATCH), b = i / OUT % BATCH;
-            const long long row = (first + (long long)h * gridDim.x) * OUT + i % OUT;
-            float sum[2] = {0.0f, 0.0f};
-            for (int n = 0; n <= PAIRED; n++)
-#pragma unroll
-                for (int w = 0; w < WARPS; w++)
-                    sum[n] += part[((h * WARPS + w) * BATCH + b) * ROWS + i % OUT + n * OUT];
-            if (PAIRED)
-                finish(row, b, sum[0], sum[1]);
-            else
-                finish(row, b, sum[0], i == (int)threadIdx.x ? early : base(row, b));
+#pragma unroll 1
+        for (int i = t; i < held * rows * BATCH; i += CONSUMERS) {
+            const int h = (i >> shift) / BATCH, b = (i >> shift) % BATCH;
+            const int row = ((first + h * (int)gridDim.x) << shift) + i % rows;
+            const float *sums = part + (h * WARPS * BATCH + b) * ROWS + i % rows;
+            float sum = sum_warps(sums), up = kind == OF_GATE_UP ? sum_warps(sums + rows) : 0.0f;
+            sum += i == t ? early : base_of(s, kind, w, first_layer, row, b);
+            put_row(s, kind, row, b, sum, up);
         }
-        first += (long long)held * gridDim.x;
+        first += held * (int)gridDim.x;
         if (first < units) meet();
     }
     pass(s, units);
@@ -583,6 +637,7 @@ DEVICE void stage_heads(const step &s, const run_of &a, long long layer, float *
     const float2 *turn = s.turns ? s.m->turn + a.sequence * (HEAD_DIM / 2) : nullptr;
     float *k = q + GROUP * HEAD_DIM, *v = k + HEAD_DIM, x[PAIRS], y[PAIRS];
     long long at = cache_of(s, a, layer) + (long long)a.position * HEAD_DIM;
+#pragma unroll 1
     for (int i = warp; i < GROUP + (own ? 2 : 0); i += WARPS) {
         int kind = i < GROUP ? 0 : i - GROUP + 1; // a query head, the key, the value
         long long raw =
@@ -624,7 +679,7 @@ DEVICE void see(softmax &m, const float *q, const float *k, const float *v, bool
         for (int lane = LANES / 2; lane; lane /= 2) score += __shfl_xor_sync(~0u, score, lane);
         if (!valid) continue;
         float greatest = fmaxf(m.greatest[g], score);
-        float fade = exp2f(m.greatest[g] - greatest), p = exp2f(score - greatest);
+        float fade = ptx_exp2(m.greatest[g] - greatest), p = ptx_exp2(score - greatest);
         m.greatest[g] = greatest, m.weight[g] = m.weight[g] * fade + p;
 #pragma unroll
         for (int i = 0; i < 8; i++) m.sum[g][i] = m.sum[g][i] * fade + p * v[i];
@@ -636,7 +691,7 @@ DEVICE void join(softmax &m, int lane) { // with the lane that has the same dime
     for (int g = 0; g < GROUP; g++) {
         float other = __shfl_xor_sync(~0u, m.greatest[g], lane);
         float greatest = fmaxf(m.greatest[g], other);
-        float mine = greatest == m.greatest[g] ? 1.0f : exp2f(m.greatest[g] - greatest);
+        float mine = greatest == m.greatest[g] ? 1.0f : ptx_exp2(m.greatest[g] - greatest);
         m.greatest[g] = greatest;
         m.weight[g] *= mine, m.weight[g] += __shfl_xor_sync(~0u, m.weight[g], lane);
 #pragma unroll
@@ -649,9 +704,11 @@ DEVICE void join(softmax &m, int lane) { // with the lane that has the same dime
 
 DEVICE void see_tiles(const run_of &a, ring &r, const float *q, softmax &m) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll 1
     for (int tile = a.first; tile < a.last; tile++) {
         int rows = min(POSITIONS, a.old - tile * POSITIONS);
         ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
+#pragma unroll 1
         for (int base = warp * SLOTS; base < rows; base += WARPS * SLOTS) {
             int row = base + lane / LANES;
             bool valid = row < rows;
@@ -674,8 +731,8 @@ struct part_of {
 };
 DEVICE part_of join_parts(part_of a, part_of b) {
     float most = fmaxf(a.greatest, b.greatest);
-    float left = a.greatest == LEAST ? 0.0f : exp2f(a.greatest - most);
-    float right = b.greatest == LEAST ? 0.0f : exp2f(b.greatest - most);
+    float left = a.greatest == LEAST ? 0.0f : ptx_exp2(a.greatest - most);
+    float right = b.greatest == LEAST ? 0.0f : ptx_exp2(b.greatest - most);
     return {a.sum * left + b.sum * right, most, a.weight * left + b.weight * right};
 }
 // What the warps of a block have of element d.
@@ -686,7 +743,7 @@ DEVICE part_of join_warps(const float *run, int d) {
 #pragma unroll
     for (int i = 0; i < WARPS; i++) {
         const float *at = run + i * GROUP * RUN;
-        float scale = at[HEAD_DIM] == LEAST ? 0.0f : exp2f(at[HEAD_DIM] - most);
+        float scale = at[HEAD_DIM] == LEAST ? 0.0f : ptx_exp2(at[HEAD_DIM] - most);
         all += scale * at[HEAD_DIM + 1], sum += scale * at[d];
     }
     return {sum, most, all};
@@ -701,6 +758,7 @@ DEVICE void put_part(const step &s, uint2 *run, int d, part_of part) {
 }
 // The runs that other blocks have, 4 asked for at once, joined to `part` in their order.
 DEVICE part_of take_parts(const step &s, const uint2 *runs, int count, int d, part_of part) {
+#pragma unroll 1
     for (int from = 0; from < count; from += 4) {
         uint2 v[4][3];
         for (bool all = false; !all;) {
@@ -730,6 +788,7 @@ DEVICE void finish_run(const step &s, const run_of &a, const float *own_runs) {
     uint2 *runs = s.m->runs + head * most_splits() * GROUP * RUN;
     unsigned *out = s.m->attention + head * GROUP * HEAD_DIM;
     dawdle(s, 3);
+#pragma unroll 1
     for (int i = threadIdx.x; i < GROUP * HEAD_DIM; i += CONSUMERS) {
         const int g = i / HEAD_DIM, d = i % HEAD_DIM;
         part_of part = join_warps(own_runs + g * RUN, d);
@@ -747,6 +806,7 @@ DEVICE void attend(const step &s, ring &r, long long layer, float *work) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, units = attention_units(s);
     float *staged = work, *own_runs = work + (GROUP + 2) * HEAD_DIM;
     if ((int)blockIdx.x < units) wait_for(s.m->count, ((unsigned)layer * MATRICES + 1) * gridDim.x);
+#pragma unroll 1
     for (int u = (int)blockIdx.x; u < units; u += (int)gridDim.x) {
         run_of a = attention_run(s, u);
         softmax m;
@@ -780,64 +840,23 @@ DEVICE void attend(const step &s, ring &r, long long layer, float *work) {
 
 // --- a step --------------------------------------------------------------------------------------
 
-DEVICE void end_matrix(const step &s) {
-    if (threadIdx.x == 0) ptx_add_relaxed(s.m->count, 1);
-}
-
-DEVICE void do_layer(step &s, ring &r, long long layer, char *work, float *sums) {
-    const element *w = s.m->layers + layer * LAYER_ELEMENTS;
-    const unsigned before = (unsigned)layer * MATRICES * gridDim.x; // matrices of blocks
-    const bool first = layer == 0;
+// One matrix of a layer, or the head: what it needs of the phase before, and the product.
+DEVICE void do_matrix(step &s, ring &r, int n, int kind, char *work, float *sums) {
+    const int layer = n / MATRICES;
     element *x = (element *)work;
-    float *part = (float *)(work + X_BYTES);
-    unsigned *residual = s.m->residual;
     uint4 norm[EACH];
-    enter_layer(s, layer);
-    const unsigned bit = s.number & 1; // of what is written once a layer; the residual's are 1, 0
-    take_norm(r, norm);
-    wait_for(s.m->count, before);
-    stage_normed(s, first, 0, norm, x, sums);
-    multiply_matrix<HIDDEN, 0>(
-        s, r, x, part, QKV / ROWS,
-        [&](long long row, int) { return QKV_BIAS ? E::load(w[AT_QKV_BIAS + row]) : 0.0f; },
-        [&](long long row, int b, float sum, float bias) {
-            ptx_store_relaxed(s.m->qkv + (long long)b * QKV + row, mark(sum + bias, bit));
-        });
-    end_matrix(s);
-    attend(s, r, layer, (float *)work);
-    wait_for(s.m->heads, (unsigned)(layer + 1) * BATCH * KV_HEADS);
-    stage_plain<Q>(s, s.m->attention, bit, x);
-    multiply_matrix<Q, 0>(
-        s, r, x, part, HIDDEN / ROWS,
-        [&](long long row, int b) {
-            float bias = O_BIAS ? E::load(w[AT_O_BIAS + row]) : 0.0f;
-            return bias + (first ? E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row])
-                                 : await(residual + b * HIDDEN + row, 0));
-        },
-        [&](long long row, int b, float sum, float base) {
-            ptx_store_relaxed(residual + b * HIDDEN + row, mark(base + sum, 1));
-        });
-    end_matrix(s);
-    take_norm(r, norm);
-    wait_for(s.m->count, before + 2 * gridDim.x);
-    stage_normed(s, false, 1, norm, x, sums);
-    multiply_matrix<HIDDEN, 1>(
-        s, r, x, part, 2 * INTERMEDIATE / ROWS, [](long long, int) { return 0.0f; },
-        [&](long long row, int b, float gate, float up) {
-            float silu = gate / (1.0f + __expf(-gate));
-            ptx_store_relaxed(s.m->product + (long long)b * INTERMEDIATE + row,
-                              mark(silu * up, bit));
-        });
-    end_matrix(s);
-    wait_for(s.m->count, before + 3 * gridDim.x);
-    stage_plain<INTERMEDIATE>(s, s.m->product, bit, x);
-    multiply_matrix<INTERMEDIATE, 0>(
-        s, r, x, part, HIDDEN / ROWS,
-        [&](long long row, int b) { return await(residual + b * HIDDEN + row, 1); },
-        [&](long long row, int b, float sum, float base) {
-            ptx_store_relaxed(residual + b * HIDDEN + row, mark(base + sum, 0));
-        });
-    end_matrix(s);
+    if (kind == OF_QKV) enter_layer(s, layer);
+    if (kind == OF_OUT) attend(s, r, layer, (float *)work);
+    if (is_normed(kind)) take_norm(r, norm);
+    wait_for(kind == OF_OUT ? s.m->heads : s.m->count,
+             kind == OF_OUT ? (unsigned)(layer + 1) * BATCH * KV_HEADS : (unsigned)n * gridDim.x);
+    if (is_normed(kind))
+        stage_normed(s, n == 0, kind == OF_GATE_UP, norm, x, sums);
+    else
+        stage_plain(s, kind == OF_OUT ? s.m->attention : s.m->product, s.number & 1,
+                    s.m->matrices[kind], x);
+    multiply_matrix(s, r, kind, layer_of(s, layer), layer == 0, x, (float *)(work + X_BYTES));
+    if (threadIdx.x == 0 && kind != OF_HEAD) ptx_add_relaxed(s.m->count, 1);
 }
 
 // The last block to end leaves the counters zero for the next launch and counts this one, so that
@@ -847,6 +866,19 @@ DEVICE void leave(const step &s) {
     if (threadIdx.x || atomicAdd(s.m->done, 1u) != gridDim.x - 1) return;
     *s.m->count = 0, *s.m->heads = 0, *s.m->done = 0;
     *s.m->launches += 1;
+}
+
+DEVICE matrix matrix_of(int columns, int width, long long units, long long rows, long long norm) {
+    return {columns, width, DECODE_STEP_STRIDE(columns), (int)units, rows, norm};
+}
+DEVICE void describe(model &m) {
+    const int wide = DECODE_STEP_WIDTH(HIDDEN), down = DECODE_STEP_WIDTH(INTERMEDIATE);
+    m.matrices[OF_QKV] = matrix_of(HIDDEN, wide, QKV / ROWS, AT_QKV, AT_INPUT_NORM);
+    m.matrices[OF_OUT] = matrix_of(Q, DECODE_STEP_WIDTH(Q), HIDDEN / ROWS, AT_O, 0);
+    m.matrices[OF_GATE_UP] =
+        matrix_of(HIDDEN, wide, 2 * INTERMEDIATE / ROWS, AT_GATE_UP, AT_POST_NORM);
+    m.matrices[OF_DOWN] = matrix_of(INTERMEDIATE, down, HIDDEN / ROWS, AT_DOWN, 0);
+    m.matrices[OF_HEAD] = matrix_of(HIDDEN, wide, m.vocab / ROWS, 0, 0);
 }
 
 // Positions and angles, which all layers share; by the whole block, before its warps part.
@@ -876,6 +908,7 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
         m.facts = facts, m.token = token, m.cache_k = cache_k, m.cache_v = cache_v;
         m.vocab = vocab, m.layer_count = layer_count, m.capacity = capacity, m.eps = eps;
         m.logits = logits;
+        describe(m);
         m.residual = scratch, m.qkv = m.residual + BATCH * HIDDEN;
         m.attention = m.qkv + BATCH * QKV, m.product = m.attention + BATCH * Q;
         m.runs = (uint2 *)(m.product + BATCH * INTERMEDIATE);
@@ -896,15 +929,10 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
         return;
     }
     char *work = (char *)shared + STAGES * TILE_BYTES;
-    uint4 norm[EACH];
-    for (long long i = 0; i < layer_count; i++) do_layer(s, r, i, work, sums);
-    take_norm(r, norm);
-    wait_for(m.count, (unsigned)layer_count * MATRICES * gridDim.x);
-    stage_normed(s, false, 0, norm, (element *)work, sums);
-    multiply_matrix<HIDDEN, 0>(
-        s, r, (element *)work, (float *)(work + X_BYTES), vocab / ROWS,
-        [](long long, int) { return 0.0f; },
-        [&](long long row, int b, float sum, float) { m.logits[b * m.vocab + row] = sum; });
+    const int count = (int)layer_count * MATRICES + 1;
+#pragma unroll 1
+    for (int n = 0; n < count; n++)
+        do_matrix(s, r, n, n < count - 1 ? n % MATRICES : (int)OF_HEAD, work, sums);
     leave(s);
 }
 
