@@ -140,12 +140,17 @@ static enum status compare_code(const json_t *base, const json_t *now, struct ga
     struct gate_row *row = add_row(out, now, json_text(now, "sizes"), "");
     if (strcmp(json_text(base, "signature"), json_text(now, "signature")))
         say(row, GATE_UNSURE, "its arguments or sizes have changed: facts may not be comparable");
-    const char *key;
+    const char *key, *other = "";
     json_t *value;
     int common = 0;
     json_object_foreach((json_t *)(uintptr_t)now, key, value) {
         const json_t *theirs = json_object_get(base, key);
         if (!json_is_object(value) || !json_is_object(theirs)) continue;
+        if (strcmp(json_text(theirs, "problem"), json_text(value, "problem"))) {
+            other = "counted on another problem in the base: these counts are not compared";
+            say(row, GATE_SAME, "CPU device: %s", other);
+            continue;
+        }
         common++;
         if (!strcmp(key, "cpu"))
             for (int i = 0; i < 4; i++) judge_count(row, "CPU device", counts[i], theirs, value, 0);
@@ -153,8 +158,8 @@ static enum status compare_code(const json_t *base, const json_t *now, struct ga
             judge_code(row, key, theirs, value);
     }
     if (!common)
-        return fail(STATUS_ARGUMENT, "%s %s: the two snapshots have no fact in common", row->kernel,
-                    row->problem);
+        return fail(STATUS_ARGUMENT, "%s %s: the two snapshots have no fact in common%s%s",
+                    row->kernel, row->problem, *other ? "; the CPU device " : "", other);
     return STATUS_OK;
 }
 

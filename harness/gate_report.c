@@ -23,7 +23,7 @@ void gate_show(const struct gate_report *r, FILE *out) {
             strcmp(r->device, "none") ? r->device : "");
     for (int i = 0; i < r->rows; i++) {
         const struct gate_row *row = &r->row[i];
-        if (row->verdict == GATE_SAME) continue;
+        if (row->verdict == GATE_SAME && (row->ratio > 0 || !row->reason[0])) continue;
         fprintf(out, "%-7s %s %s %s  ", gate_verdict_text(row->verdict), row->kernel, row->problem,
                 row->policy[0] ? row->policy : "(exact)");
         row_text(row, out);

@@ -3,15 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "harness/bench.h"
+#include "harness/pool.h"
+#include "harness/snapshot_codes.h"
 #include "kernels/registry.h"
 #include "runtime/config.h"
 #include "runtime/hash.h"
 #include "runtime/json_text.h"
 
-enum { FORMAT = 1, SMALL_ROWS = 4, SMALL_BYTES = 64 << 10 };
-static const int archs[] = {75, 90};
+enum { FORMAT = 1, KERNEL_SECONDS = 600 };
 
 void snapshot_signature(const struct kernel *kernel, char out[33]) {
     struct hash *hash = hash_new();
@@ -27,107 +29,6 @@ void snapshot_signature(const struct kernel *kernel, char out[33]) {
     }
     for (int i = 0; i < kernel->real_count; i++) hash_text(hash, kernel->reals[i].name);
     hash_end(hash, out);
-}
-
-/* --- codes: what is exact without a GPU ---------------------------------------------------------
- */
-
-/* A relative of the problem that the emulation counts in a moment: what is compiled stays. */
-static struct problem small_problem(const struct kernel *kernel, const struct problem *problem) {
-    struct problem small = *problem;
-    for (int i = 0; i < kernel->size_count; i++) {
-        const char *name = kernel->sizes[i].name;
-        if (!strcmp(name, "rows")) small.size[i] = SMALL_ROWS;
-        if (strstr(name, "_bytes") && small.size[i] > SMALL_BYTES) small.size[i] = SMALL_BYTES;
-        while ((!strcmp(name, "outputs") || !strcmp(name, "vocab")) && !kernel->sizes[i].compiled &&
-               small.size[i] % 16 == 0 && problem_bytes(kernel, &small) > 4 * SMALL_BYTES)
-            small.size[i] /= 2;
-    }
-    return small;
-}
-
-static enum status code_for(const struct kernel *kernel, const struct problem *problem,
-                            const struct config *config, int arch, json_t *code) {
-    struct device_info info;
-    struct point point;
-    struct build build;
-    char text[MAX_TEXT], key[16];
-    struct target target = {DEVICE_CUDA, arch};
-    struct policy policy = {RESIDENCY_COLD, LAUNCH_STREAM};
-    device_describe_arch(arch, &info);
-    config_point(config, kernel, problem, policy, &info, &point);
-    TRY(compile_points(kernel, problem, &point, 1, target, &build));
-    point_format(kernel, &point, text);
-    if (build.status)
-        return fail(STATUS_COMPILE, "%s %s does not compile for sm_%d: %.300s", kernel->name, text,
-                    arch, build.log);
-    snprintf(key, sizeof key, "sm_%d", arch);
-    json_object_set_new(code, key,
-                        json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i}", "point", text, "registers",
-                                  build.registers, "spill_bytes", build.spill_bytes, "stack_bytes",
-                                  build.stack_bytes, "shared_bytes", build.shared_bytes,
-                                  "instructions", build.instructions, "blocks_per_sm",
-                                  build.blocks_per_sm));
-    return STATUS_OK;
-}
-
-static enum status count_on_cpu(struct support *support, const struct kernel *kernel,
-                                const struct problem *problem, json_t *code) {
-    struct point point = point_default(kernel);
-    struct problem small = small_problem(kernel, problem);
-    struct subject *subject;
-    struct variant variant = {0};
-    if (!kernel->legal(&small, &point, &support->device->info, NULL)) return STATUS_OK;
-    TRY(subject_open(support, kernel, &small, 2, 1, &subject));
-    enum status status = variant_open(support->device, kernel, &small, &point, &variant);
-    if (!status) status = subject_reset(subject, 0, 0xff);
-    device_cpu_count(true);
-    if (!status) status = subject_launch(subject, &variant, 0, 0);
-    device_cpu_count(false);
-    struct device_counts c = device_cpu_counts();
-    if (!status)
-        json_object_set_new(code, "cpu",
-                            json_pack("{s:I, s:I, s:I, s:I}", "barriers", (json_int_t)c.barriers,
-                                      "exchanges", (json_int_t)c.exchanges, "global_bytes",
-                                      (json_int_t)c.global_bytes, "global_sectors",
-                                      (json_int_t)c.global_sectors));
-    variant_close(support->device, &variant);
-    subject_close(subject);
-    return status;
-}
-
-/* The compiled part of a problem as text; problems with the same one have the same code. */
-static void code_key(const struct kernel *kernel, const struct problem *problem, char *out) {
-    int n = 0;
-    out[0] = 0;
-    for (int i = 0; i < kernel->size_count; i++)
-        if (kernel->sizes[i].compiled)
-            n += snprintf(out + n, MAX_TEXT - (size_t)n, "%s%s=%lld", n ? "," : "",
-                          kernel->sizes[i].name, (long long)problem->size[i]);
-}
-
-static bool has_code(const json_t *codes, const char *kernel, const char *sizes) {
-    size_t i;
-    json_t *code;
-    json_array_foreach(codes, i, code) if (!strcmp(json_text(code, "kernel"), kernel) &&
-                                           !strcmp(json_text(code, "sizes"), sizes)) return true;
-    return false;
-}
-
-static enum status add_code(const struct kernel *kernel, const struct problem *problem,
-                            const struct config *const *configs, struct support *cpu,
-                            json_t *codes) {
-    char sizes[MAX_TEXT], signature[33];
-    code_key(kernel, problem, sizes);
-    if (has_code(codes, kernel->name, sizes)) return STATUS_OK;
-    snapshot_signature(kernel, signature);
-    json_t *code = json_pack("{s:s, s:s, s:s, s:s}", "kernel", kernel->name, "dtype",
-                             dtype_name(problem->dtype), "sizes", sizes, "signature", signature);
-    json_array_append_new(codes, code);
-    for (size_t i = 0; i < sizeof archs / sizeof *archs && !nvrtc_available(); i++)
-        if (archs[i] >= kernel->least_arch)
-            TRY(code_for(kernel, problem, configs[i], archs[i], code));
-    return count_on_cpu(cpu, kernel, problem, code);
 }
 
 /* --- cells: what is timed -----------------------------------------------------------------------
@@ -193,59 +94,138 @@ static enum status add_cells(const struct snapshot_options *o, const struct kern
 
 struct taking {
     const struct snapshot_options *options;
-    struct config *code_config[2], *cell_config;
-    struct support cpu; /* its code counts what it accesses */
+    const struct kernel *kernel[MAX_KERNELS];
+    json_t *codes_of[MAX_KERNELS]; /* by kernel */
+    int kernels;
+    struct config *code_config[SNAPSHOT_ARCHS], *config;
     struct device_info info;
     bool timed;
     json_t *codes, *cells;
 };
 
-static bool is_wanted(const struct snapshot_options *o, const struct kernel *kernel) {
-    for (int i = 0; i < o->kernels; i++)
-        if (o->kernel[i] == kernel) return true;
-    return !o->kernels;
-}
-
-static enum status open_all(struct taking *t) {
+static void choose_kernels(struct taking *t) {
     const struct snapshot_options *o = t->options;
-    struct device *cpu;
-    struct device_info info;
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
-        device_describe_arch(archs[i], &info);
-        TRY(config_open(o->configs, &info, registry_find, &t->code_config[i]));
+    for (int i = 0; i < registry_count() && t->kernels < MAX_KERNELS; i++) {
+        const struct kernel *kernel = registry_at(i);
+        bool wanted = !o->kernels;
+        for (int k = 0; k < o->kernels; k++) wanted |= o->kernel[k] == kernel;
+        if (wanted && kernel->dtypes & 1u << DTYPE_F16) t->kernel[t->kernels++] = kernel;
     }
-    TRY(device_open_cpu(&cpu));
-    cpu->info.arch = CPU_COUNTED;
-    t->cpu.device = cpu;
-    t->timed = !strncmp(o->device, "cuda:", 5);
-    if (!t->timed) return STATUS_OK;
-    TRY(device_describe_cuda(atoi(o->device + 5), &t->info));
-    return config_open(o->configs, &t->info, registry_find, &t->cell_config);
 }
 
-static enum status take_kernel(struct taking *t, const struct kernel *kernel) {
-    const struct config *const configs[2] = {t->code_config[0], t->code_config[1]};
-    if (!(kernel->dtypes & 1u << DTYPE_F16)) return STATUS_OK;
+static enum status open_configs(struct taking *t) {
+    struct device_info info;
+    for (int i = 0; i < SNAPSHOT_ARCHS; i++) {
+        device_describe_arch(snapshot_archs[i], &info);
+        TRY(config_open(t->options->configs, &info, registry_find, &t->code_config[i]));
+    }
+    if (!t->timed) return STATUS_OK;
+    TRY(device_describe_cuda(atoi(t->options->device + 5), &t->info));
+    return config_open(t->options->configs, &t->info, registry_find, &t->config);
+}
+
+/* What snapshot_codes() asks for. */
+static json_t *points_of(const struct taking *t, const struct kernel *kernel) {
+    struct policy policy = {RESIDENCY_COLD, LAUNCH_STREAM};
+    json_t *points = json_array();
     for (int i = 0; i < kernel->problem_count; i++) {
         struct problem problem = kernel->problems[i];
         problem.dtype = DTYPE_F16;
-        TRY(add_code(kernel, &problem, configs, &t->cpu, t->codes));
-        if (t->timed)
-            TRY(add_cells(t->options, kernel, &problem, t->cell_config, &t->info, t->cells));
+        json_t *by_arch = json_array();
+        for (int a = 0; a < SNAPSHOT_ARCHS; a++) {
+            struct device_info info;
+            struct point point;
+            char text[MAX_TEXT];
+            device_describe_arch(snapshot_archs[a], &info);
+            config_point(t->code_config[a], kernel, &problem, policy, &info, &point);
+            point_format(kernel, &point, text);
+            json_array_append_new(by_arch, json_string(text));
+        }
+        json_array_append_new(points, by_arch);
     }
+    return points;
+}
+
+static enum status take_reply(struct taking *t, json_t *reply, json_t **codes) {
+    enum status status = STATUS_OK;
+    if (json_is_true(json_object_get(reply, "ok"))) {
+        *codes = json_incref(json_object_get(reply, "codes"));
+    } else {
+        status = fail_context(
+            fail(status_parse(json_text(reply, "status")), "%s", json_text(reply, "message")), "%s",
+            t->kernel[codes - t->codes_of]->name);
+    }
+    json_decref(reply);
+    return status;
+}
+
+/* A kernel a request to workers that only compile and count. The later ones of the registry are
+ * the larger ones: they go first, so that none is left for the end. */
+static enum status share_codes(struct taking *t, struct pool *pool) {
+    int next = t->kernels - 1, busy = 0;
+    enum status status = STATUS_OK;
+    while (!status && (next >= 0 || busy)) {
+        for (int w = 0; w < pool->count && next >= 0 && !status; w++) {
+            if (pool->worker[w].busy) continue;
+            json_t *ask = json_pack("{s:s, s:s, s:o}", "op", "codes", "kernel",
+                                    t->kernel[next]->name, "points", points_of(t, t->kernel[next]));
+            status = pool_send(pool, w, ask, &t->codes_of[next--], KERNEL_SECONDS);
+            busy++;
+        }
+        int worker = -1;
+        json_t *reply;
+        void *job;
+        if (!status) status = pool_wait(pool, 1, &worker, &reply, &job);
+        if (status || worker < 0) continue;
+        status = take_reply(t, reply, job);
+        busy--;
+    }
+    return status;
+}
+
+static enum status take_codes(struct taking *t) {
+    enum status status = STATUS_OK;
+    struct pool pool = {0};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (t->kernels > 1) {
+        status = pool_add(&pool, "", (int)(cores < t->kernels ? cores : t->kernels));
+        if (!status) status = share_codes(t, &pool);
+        pool_close(&pool);
+    } else if (t->kernels) {
+        json_t *points = points_of(t, t->kernel[0]);
+        status = snapshot_codes(t->kernel[0], points, &t->codes_of[0]);
+        json_decref(points);
+    }
+    for (int i = 0; i < t->kernels; i++) {
+        if (!status) json_array_extend(t->codes, t->codes_of[i]);
+        json_decref(t->codes_of[i]);
+    }
+    return status;
+}
+
+static enum status take_cells(struct taking *t) {
+    for (int k = 0; k < t->kernels; k++)
+        for (int i = 0; i < t->kernel[k]->problem_count; i++) {
+            struct problem problem = t->kernel[k]->problems[i];
+            problem.dtype = DTYPE_F16;
+            TRY(add_cells(t->options, t->kernel[k], &problem, t->config, &t->info, t->cells));
+        }
     return STATUS_OK;
 }
 
 enum status snapshot_take(const struct snapshot_options *options, json_t **out) {
-    struct taking t = {.options = options, .codes = json_array(), .cells = json_array()};
+    struct taking t = {.options = options,
+                       .timed = !strncmp(options->device, "cuda:", 5),
+                       .codes = json_array(),
+                       .cells = json_array()};
     bool dirty;
     const char *commit = bench_commit(&dirty);
-    enum status status = open_all(&t);
-    for (int i = 0; i < registry_count() && !status; i++)
-        if (is_wanted(options, registry_at(i))) status = take_kernel(&t, registry_at(i));
-    if (t.cpu.device) t.cpu.device->ops->close(t.cpu.device);
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) config_close(t.code_config[i]);
-    config_close(t.cell_config);
+    choose_kernels(&t);
+    enum status status = open_configs(&t);
+    if (!status) status = take_codes(&t);
+    if (!status && t.timed) status = take_cells(&t);
+    for (int i = 0; i < SNAPSHOT_ARCHS; i++) config_close(t.code_config[i]);
+    config_close(t.config);
     if (!status)
         *out = json_pack("{s:i, s:s, s:b, s:s, s:O, s:O}", "format", FORMAT, "commit", commit,
                          "dirty", (int)dirty, "device", t.timed ? t.info.slug : "none", "codes",

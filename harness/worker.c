@@ -8,6 +8,7 @@
 
 #include "harness/pool.h"
 #include "harness/session.h"
+#include "harness/snapshot_codes.h"
 #include "kernels/registry.h"
 #include "runtime/cuda_api.h"
 #include "runtime/clock.h"
@@ -259,6 +260,15 @@ static enum status serve_count(struct state *w, const json_t *request, json_t *r
     return STATUS_OK;
 }
 
+static enum status serve_codes(const json_t *request, json_t *reply) {
+    const struct kernel *kernel;
+    json_t *codes;
+    TRY(registry_find(json_text(request, "kernel"), &kernel));
+    TRY(snapshot_codes(kernel, json_object_get(request, "points"), &codes));
+    json_object_set_new(reply, "codes", codes);
+    return STATUS_OK;
+}
+
 static enum status serve_ceilings(struct state *w, json_t *reply) {
     struct ceilings c;
     TRY(ensure_open(w, false));
@@ -279,6 +289,7 @@ static enum status serve(struct state *w, const json_t *request, json_t *reply) 
     if (!strcmp(op, "evaluate")) return serve_evaluate(w, request, reply);
     if (!strcmp(op, "contest")) return serve_contest(w, request, reply);
     if (!strcmp(op, "count")) return serve_count(w, request, reply);
+    if (!strcmp(op, "codes")) return serve_codes(request, reply);
     if (!strcmp(op, "pair")) return serve_pair(w, request, reply);
     if (!strcmp(op, "ceilings")) return serve_ceilings(w, reply);
     return fail(STATUS_ARGUMENT, "a worker has no '%s'", op);

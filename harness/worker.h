@@ -3,6 +3,7 @@
  * Requests: {"op": "open", "device", "seed", "baseline"} (no answer of its own),
  * {"op": "describe"}, {"op": "compile", "kernel", "dtype", "problem", "arch", "points"},
  * {"op": "evaluate", "kernel", "dtype", "problem", "policy", "point", "limits"},
+ * {"op": "codes", "kernel", "points"} (snapshot_codes.h),
  * {"op": "pair", "a", "b", "rounds", "planted"} (cells of snapshot.h),
  * {"op": "count", "kernel", "dtype", "problem", "policy", "point", "metrics"},
  * {"op": "contest", ..., "points": [[name, point], ...], "baselines"}, {"op": "ceilings"}.

@@ -9,20 +9,24 @@ cd "$(dirname "$0")/.." || exit 2
 logs=build/test-logs
 rm -rf "$logs" && mkdir -p "$logs"
 passed=0 failed=0 skipped=0
+limit=900 # seconds that a program may take
+failures=() # "NAME|LOG" of each part that failed, for the end
 started=$SECONDS
 
 # note NAME LOG: counts a finished test program's TAP lines; a program that died counts as failed.
 note() {
-    local name=$1 log=$2 code=$3 p f s
+    local name=$1 log=$2 code=$3 p f s late=
     s=$(grep -ciE '^(not )?ok .*# skip' "$log") # cmocka writes a skipped test as "not ok"
     p=$(grep -viE '# skip' "$log" | grep -cE '^ok ')
     f=$(grep -viE '# skip' "$log" | grep -cE '^not ok ')
     if [ "$code" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     if [ "$code" -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then f=1; echo "  $name ran no test"; fi
+    if [ "$code" -eq 124 ]; then late=", ran past $limit s"; fi # timeout's own code
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    printf '%-34s %4d passed, %d failed%s  (%d s)\n' "$name" "$p" "$f" \
-        "$([ "$s" -gt 0 ] && echo ", $s skipped")" $((SECONDS - begun))
+    printf '%-34s %4d passed, %d failed%s%s  (%d s)\n' "$name" "$p" "$f" \
+        "$([ "$s" -gt 0 ] && echo ", $s skipped")" "$late" $((SECONDS - begun))
     if [ "$f" -gt 0 ]; then
+        failures+=("$name$late|$log")
         grep -E -A12 '^not ok |ERROR|FAILED' "$log" | grep -viE '# skip' | head -60
         [ "$code" -gt 1 ] && tail -15 "$log"
         echo "  whole log: $log"
@@ -36,7 +40,7 @@ program() {
     shift
     log=$logs/$(echo "$name" | tr ' /' '__').log
     begun=$SECONDS
-    CMOCKA_MESSAGE_OUTPUT=TAP timeout 900 "$@" >"$log" 2>&1
+    CMOCKA_MESSAGE_OUTPUT=TAP timeout $limit "$@" >"$log" 2>&1
     note "$name" "$log" $?
 }
 
@@ -52,11 +56,20 @@ check() {
     note "$name" "$log" $code
 }
 
+# recall: what failed, once more: who sees the end of the output alone sees what it was.
+recall() {
+    local entry
+    for entry in "${failures[@]}"; do
+        echo "failed: ${entry%|*}; the end of ${entry##*|}:"
+        tail -15 "${entry##*|}" | sed 's/^/    /'
+    done
+}
+
 skip() { skipped=$((skipped + 1)); printf '%-34s skipped: %s\n' "$1" "$2"; }
 
 jobs=$(nproc)
 check "build (gcc, release)" make -s -j"$jobs" build-tests
-[ -x build/release/fastinfer ] || { echo "$passed passed, $failed failed"; exit 1; }
+[ -x build/release/fastinfer ] || { recall; echo "$passed passed, $failed failed"; exit 1; }
 scripts/build-torch-baseline.sh build/release/libfastinfer_torch.so
 
 for test in build/release/tests/test_*; do
@@ -167,6 +180,7 @@ else
     skip "kernels on a GPU" "no GPU (make test-gpu where there is one)"
 fi
 
+recall
 echo "$skipped skipped; $((SECONDS - started)) s"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

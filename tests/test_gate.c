@@ -12,6 +12,7 @@
 
 #include "harness/gate_pool.h"
 #include "harness/snapshot.h"
+#include "harness/snapshot_codes.h"
 #include "kernels/registry.h"
 
 #include <cmocka.h>
@@ -224,6 +225,52 @@ static void exact_facts_decide(void **unused) {
     assert_int_equal(exact(code("k", 40, 0, -1, 384), code("k", 48, 0, -1, 384), NULL),
                      GATE_UNSURE);
     assert_int_equal(exact(code("k", 40, 8, 8, 384), code("k", 40, 0, 8, 300), NULL), GATE_FASTER);
+}
+
+/* Counts of another problem say nothing about this tree; what else is in common is compared. */
+static void counts_of_other_problems(void **unused) {
+    (void)unused;
+    char reason[384];
+    struct gate_report report;
+    json_t *was = code("k", 40, 0, 8, 384), *is = code("k", 40, 0, 8, 999);
+    json_object_set_new(json_object_get(is, "cpu"), "problem", json_string("rows=4"));
+    assert_int_equal(exact(json_deep_copy(was), json_deep_copy(is), reason), GATE_SAME);
+    assert_non_null(strstr(reason, "not compared"));
+    assert_int_equal(exact(json_deep_copy(was), code("k", 40, 8, 8, 384), NULL), GATE_SLOWER);
+    json_object_set_new(json_object_get(was, "cpu"), "problem", json_string("rows=4"));
+    assert_int_equal(exact(json_deep_copy(was), json_deep_copy(is), reason), GATE_SLOWER);
+    json_object_set_new(json_object_get(was, "cpu"), "problem", json_string("rows=5"));
+    json_object_del(was, "sm_75");
+    json_t *base = snapshot(json_pack("[o]", was), json_array()),
+           *now = snapshot(json_pack("[o]", is), json_array());
+    assert_int_equal(gate_compare(base, now, NULL, NULL, &report), STATUS_ARGUMENT);
+    assert_non_null(strstr(fail_message(), "counted on another problem"));
+    gate_report_free(&report);
+    json_decref(base), json_decref(now);
+}
+
+/* Every standard problem has a small relative that is quick to emulate and that some point runs. */
+static void small_problems_are_small(void **unused) {
+    (void)unused;
+    struct device_info info;
+    device_describe_cpu(&info);
+    for (int k = 0; k < registry_count(); k++) {
+        const struct kernel *kernel = registry_at(k);
+        for (int i = 0; i < kernel->problem_count; i++) {
+            struct problem problem = kernel->problems[i];
+            problem.dtype = DTYPE_F16;
+            struct problem small = snapshot_small(kernel, &problem);
+            struct point point;
+            char text[MAX_TEXT];
+            problem_format(kernel, &small, text);
+            if (space_default(kernel, &small, &info, &point)) fail_msg("%s %s", kernel->name, text);
+            struct cost cost = kernel->cost(&small);
+            if (cost.read_bytes + cost.write_bytes > 6e6 || cost.flops > 60e6 ||
+                problem_check(kernel, &small, 32e6))
+                fail_msg("%s %s: %g bytes, %g operations", kernel->name, text,
+                         cost.read_bytes + cost.write_bytes, cost.flops);
+        }
+    }
 }
 
 static void refusals(void **unused) {
@@ -454,6 +501,8 @@ int main(void) {
         cmocka_unit_test(slowdowns_are_found),
         cmocka_unit_test(speedups_pass),
         cmocka_unit_test(exact_facts_decide),
+        cmocka_unit_test(counts_of_other_problems),
+        cmocka_unit_test(small_problems_are_small),
         cmocka_unit_test(refusals),
         cmocka_unit_test(reports),
         cmocka_unit_test(a_race_drops_the_slow),

@@ -5,7 +5,11 @@
  * among processes, since one runs one launch at a time. Beside that: the `check` entries, what
  * NVRTC makes of the points, the sizes of the spaces, a kernel from outside the tree.
  *
- *   FASTINFER_TEST_POINTS   points of a problem in fp16 (100), the other dtypes a quarter of it
+ * Of a shape's points the first CHUNK, which hold every value of every tunable, run on all of its
+ * problems, the others on one each in turn.
+ *
+ *   FASTINFER_TEST_POINTS   points of a kernel's first shape in fp16 (100), of its other shapes and
+ *                           of the other dtypes a quarter of it
  *   FASTINFER_TEST_SEED     of samples, inputs and shuffles
  *   FASTINFER_TEST_DEVICE   cuda:0: the same there in one process, and problems of 4096 rows
  *   FASTINFER_TEST_SMALL    1: without those
@@ -251,6 +255,7 @@ static struct job {
     const struct kernel *kernel;
     const struct shape *shape;
     enum dtype dtype;
+    bool first; /* of its shape: every point on every problem */
     int count;
     struct point point[CHUNK];
 } jobs[MAX_JOBS];
@@ -329,6 +334,16 @@ static void compile_job(int index) {
         report("compiling: %s", fail_message());
 }
 
+/* Does point k of a job run on problem i of its shape? On the one whose turn it is, a whole model's
+ * step on the last, its shallowest, or, where it is not legal there, on all. */
+static bool is_wanted(const struct job *job, int k, int i) {
+    int count = rests(job->shape), turn = job->kernel->host_check ? count - 1 : k % count;
+    struct problem problem;
+    if (job->first || i == turn) return true;
+    return to_problem(job->kernel, job->shape, turn, job->dtype, &problem) &&
+           !job->kernel->legal(&problem, &job->point[k], &t.device->info, NULL);
+}
+
 static void verify_job(int index) {
     const struct job *job = &jobs[index];
     compile_job(index);
@@ -343,7 +358,8 @@ static void verify_job(int index) {
             continue;
         }
         for (int k = 0; k < job->count; k++)
-            if (job->kernel->legal(&problem, &job->point[k], &t.device->info, NULL))
+            if (is_wanted(job, k, i) &&
+                job->kernel->legal(&problem, &job->point[k], &t.device->info, NULL))
                 verify_point(subject, &job->point[k]);
         subject_close(subject);
     }
@@ -354,6 +370,19 @@ static bool holds(const struct kernel *kernel, const struct point *points, int c
     for (int i = 0; i < count; i++)
         if (point_equal(kernel, &points[i], point)) return true;
     return false;
+}
+
+/* Every value that a tunable has in a space is among the first CHUNK points of its sample. */
+static void assert_values_covered(const struct kernel *kernel, const struct point *space,
+                                  int space_count, const struct point *sample) {
+    for (int v = 0; v < kernel->tunable_count; v++)
+        for (int i = 0; i < space_count; i++) {
+            int k = 0;
+            while (k < CHUNK && sample[k].value[v] != space[i].value[v]) k++;
+            if (k == CHUNK)
+                fail_msg("%s: no point of the first %d has %s=%d", kernel->name, CHUNK,
+                         kernel->tunables[v].name, space[i].value[v]);
+        }
 }
 
 /* `count` sampled points of a shape, its default always among them, in jobs of CHUNK. */
@@ -369,10 +398,12 @@ static void add_jobs(const struct kernel *kernel, const struct shape *shape, enu
                      &sample_count))
         fail_msg("%s: %s", kernel->name, fail_message());
     if (!holds(kernel, sample, sample_count, &first)) sample[sample_count - 1] = first;
+    if (sample_count >= CHUNK) assert_values_covered(kernel, space, space_count, sample);
     for (int i = 0; i < sample_count; i++) {
         if (i % CHUNK == 0) {
             assert_true(job_count < MAX_JOBS);
-            jobs[job_count++] = (struct job){.kernel = kernel, .shape = shape, .dtype = dtype};
+            jobs[job_count++] = (struct job){
+                .kernel = kernel, .shape = shape, .dtype = dtype, .first = t.gpu || i == 0};
         }
         struct job *job = &jobs[job_count - 1];
         job->point[job->count++] = sample[i];
@@ -386,15 +417,18 @@ static void add_jobs(const struct kernel *kernel, const struct shape *shape, enu
     free(space), free(sample);
 }
 
-/* fp16 everywhere, the other dtypes on a kernel's first two shapes. A whole model's step takes its
- * time: an eighth of the points after the first shape. */
+/* fp16 everywhere, the other dtypes on a kernel's first two shapes. After the first shape a quarter
+ * of the points; of a whole model's step, which takes its time, an eighth, also in bf16. */
 static void add_shape(const struct kernel *kernel, const struct shape *shape, int number,
                       int points) {
-    if (number && kernel->host_check) points = at_least(at_most(8, points), points / 8);
+    if (number && !t.gpu)
+        points = at_least(at_most(8, points), points / (kernel->host_check ? 8 : 4));
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++)
         if (kernel->dtypes >> dtype & 1 && (dtype == DTYPE_F16 || number < 2))
             add_jobs(kernel, shape, (enum dtype)dtype,
-                     dtype == DTYPE_F16 ? points : at_least(at_most(4, points), points / 4));
+                     dtype == DTYPE_F16
+                         ? points
+                         : at_least(at_most(4, points), points / (kernel->host_check ? 8 : 4)));
 }
 
 static void add_kernel(const struct kernel *kernel) {
@@ -554,7 +588,8 @@ static void check_kernel(const struct kernel *kernel) {
         if (strcmp(shapes[i].kernel, kernel->name)) continue;
         for (int dtype = 0; dtype < DTYPE_COUNT; dtype++)
             if (kernel->dtypes >> dtype & 1 && (dtype == DTYPE_F16 || !number))
-                jobs[job_count++] = (struct job){kernel, &shapes[i], (enum dtype)dtype, 0, {{{0}}}};
+                jobs[job_count++] =
+                    (struct job){.kernel = kernel, .shape = &shapes[i], .dtype = (enum dtype)dtype};
         number++;
     }
     int failures = run_jobs(check_job, job_count, t.gpu);
@@ -615,10 +650,12 @@ static bool same_compiled(const struct kernel *kernel, const struct problem *a,
     return true;
 }
 
-/* Defaults of all shapes among the standard problems in fp16, of the first in every dtype. */
+/* Defaults of all shapes among the standard problems in fp16, of the first in every dtype. No
+ * source tells sm_86 and sm_89 from sm_80: there the first shape is enough. */
 static void add_cuda_defaults(const struct kernel *kernel, int arch) {
+    int problems = arch == 86 || arch == 89 ? 1 : kernel->problem_count;
     if (arch < kernel->least_arch || left_out(kernel)) return;
-    for (int i = 0; i < kernel->problem_count; i++) {
+    for (int i = 0; i < problems; i++) {
         bool again = false;
         for (int k = 0; k < i && !again; k++)
             again = same_compiled(kernel, &kernel->problems[i], &kernel->problems[k]);

@@ -350,7 +350,7 @@ static void a_worker_may_say_it_is_the_last(void **state) {
         &pool,
         "head -c 4 <&3 >/dev/null\n"
         "printf '\\065\\000\\000\\000{\"ok\":false,\"status\":\"memory\",\"message\":\"x\","
-        "\"last\":1}' >&3; sleep 60",
+        "\"last\":1}' >&3; cat <&3 >/dev/null", /* until the channel is closed */
         own);
     pid_t before = pool.worker[0].pid;
     json_t *reply = ask(&pool, 0, "{\"op\": \"describe\"}", 20);
@@ -363,7 +363,7 @@ static void a_worker_may_say_it_is_the_last(void **state) {
         &pool,
         "head -c 4 <&3 >/dev/null\n"
         "printf '\\070\\000\\000\\000{\"ok\":false,\"status\":\"memory\",\"message\":\"x\","
-        "\"last\":true}' >&3; sleep 60",
+        "\"last\":true}' >&3; cat <&3 >/dev/null",
         own);
     before = pool.worker[0].pid;
     reply = ask(&pool, 0, "{\"op\": \"describe\"}", 20);
