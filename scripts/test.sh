@@ -148,7 +148,7 @@ if [ -z "${FASTINFER_FAST:-}" ]; then
     export ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0
     for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain test_model test_safetensors test_weights test_model_config test_tokenizer test_sample test_sample_kernel test_library; do
         [ -x "build/sanitize/tests/$name" ] || continue
-        program "sanitize $name" env FASTINFER_TEST_POINTS=5 "build/sanitize/tests/$name"
+        program "sanitize $name" env FASTINFER_TEST_POINTS=2 "build/sanitize/tests/$name"
     done
     unset ASAN_OPTIONS
 fi
@@ -158,7 +158,7 @@ if command -v clang >/dev/null && command -v clang++ >/dev/null; then
         check "bench on clang's CPU device" build/clang/fastinfer bench rmsnorm rope swiglu gemv sample --quick --device cpu \
             --no-baseline --db build/clang/test.db
     fi
-    check "fuzzers, 5 s each" make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-5}"
+    check "fuzzers, a few s each" make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-3}"
 else
     skip "build (clang)" "clang is not installed"
     skip "fuzzers" "clang is not installed"
