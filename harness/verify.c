@@ -1,11 +1,11 @@
 #include "harness/verify.h"
 
+#include "runtime/parallel.h"
+
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Kept in step with check_report of kernels/tile.cuh. */
 struct check_report {
@@ -66,36 +66,20 @@ static enum status host_copy_after(struct subject *s, struct host_copy *copy) {
 struct share {
     const struct subject *subject;
     struct host_copy *copy;
-    int64_t first, last;
 };
-static void *reference_share(void *argument) {
-    struct share *share = argument;
+static void reference_share(void *context, int64_t first, int64_t last) {
+    const struct share *share = context;
     const struct subject *s = share->subject;
     s->kernel->reference(&s->problem, (const void *const *)share->copy->before, share->copy->want,
-                         share->copy->magnitude, share->first, share->last);
-    return NULL;
+                         share->copy->magnitude, first, last);
 }
 
 /* The reference on all cores, where there is enough of it. */
 static void run_reference(struct subject *s, struct host_copy *copy) {
-    enum { MOST = 16 };
+    struct share share = {s, copy};
     int64_t outer = s->kernel->outer(&s->problem);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    double work = problem_bytes(s->kernel, &s->problem);
-    int threads = work < 1 << 18 ? 1 : cores > MOST ? MOST : (int)cores;
-    if (threads > outer) threads = (int)outer;
-    pthread_t thread[MOST];
-    struct share share[MOST];
-    int started = 0;
-    for (int i = 0; i < threads; i++)
-        share[i] = (struct share){s, copy, outer * i / threads, outer * (i + 1) / threads};
-    for (int i = 1; i < threads; i++)
-        if (pthread_create(&thread[started], NULL, reference_share, &share[i]))
-            reference_share(&share[i]);
-        else
-            started++;
-    reference_share(&share[0]);
-    for (int i = 0; i < started; i++) pthread_join(thread[i], NULL);
+    bool small = problem_bytes(s->kernel, &s->problem) < 1 << 18;
+    parallel_for(outer, small ? outer : 1, reference_share, &share);
 }
 
 static enum status judge(struct subject *s, const struct host_copy *copy,
