@@ -122,7 +122,14 @@ static void reference_free(void *reference) {
     free(reference);
 }
 
-/* What a whole model's step should give takes a second: once for all points of a subject. */
+static int64_t outputs_of(const struct subject *s) {
+    int64_t outputs = 0;
+    for (int i = 0; i < s->kernel->argument_count; i++)
+        if (s->kernel->arguments[i].role != ROLE_IN) outputs += s->kernel->elements(&s->problem, i);
+    return outputs;
+}
+
+/* What a problem should give is worked out once for all points of a subject, whose inputs stay. */
 static enum status keep_reference(struct subject *s) {
     struct host_copy *kept = calloc(1, sizeof *kept);
     if (!kept) return fail(STATUS_SYSTEM, "out of memory for the reference of %s", s->kernel->name);
@@ -139,10 +146,10 @@ enum status verify_host(struct subject *s, struct allowance allowance, struct ve
     struct host_copy copy = {0}, *used = &copy;
     *verdict = (struct verdict){0};
     enum status status = STATUS_OK;
-    if (s->kernel->host_check) {
+    if (s->kernel->host_check || outputs_of(s) <= HOST_ELEMENTS) {
         if (!s->reference) TRY(keep_reference(s));
         used = s->reference;
-    } else {
+    } else { /* a baseline's: once, and too large to lie about */
         status = host_copy_take(s, &copy);
         if (!status) run_reference(s, &copy);
     }
@@ -175,7 +182,7 @@ static enum status check_repeat(struct subject *s, const struct variant *variant
 /* --- on the device ------------------------------------------------------------------------------
  */
 
-struct checker { /* the kernel's check entry and its report, for one call */
+struct checker { /* the kernel's check entry and its report: as long as the subject */
     struct module *module;
     struct function *function;
     void *report;
@@ -208,9 +215,7 @@ static enum status device_judge(struct subject *s, double bound, struct checker 
                                   .floor = dtype_floor(s->problem.dtype)};
     TRY(checker_run(s, c, &report));
     memcpy(&verdict->worst, &report.worst, sizeof report.worst);
-    for (int i = 0; i < s->kernel->argument_count; i++)
-        if (s->kernel->arguments[i].role != ROLE_IN)
-            verdict->elements += s->kernel->elements(&s->problem, i);
+    verdict->elements += outputs_of(s);
     if (!report.wrong) return STATUS_OK;
     unsigned long long wrong = report.wrong;
     report.focus = report.first;
@@ -222,22 +227,35 @@ static enum status device_judge(struct subject *s, double bound, struct checker 
     return fail(STATUS_INCORRECT, "%s", verdict->reason);
 }
 
-enum status verify_device(struct subject *s, double bound, struct verdict *verdict) {
+static void checker_free(struct subject *s) {
+    struct checker *c = s->checker;
     struct device *device = s->support->device;
-    struct checker checker = {0};
+    if (c->report) device->ops->release(device, c->report);
+    device->ops->module_unload(device, c->module);
+    free(c);
+    s->checker = NULL;
+}
+
+static enum status checker_open(struct subject *s, struct checker *c) {
+    struct device *device = s->support->device;
     struct build build;
     struct target target = {device->info.kind, device->info.arch};
     TRY(compile_check(s->kernel, &s->problem, target, &build));
     if (build.status) return fail(build.status, "the check of %s: %s", s->kernel->name, build.log);
-    TRY(device->ops->module_load(device, build.path, build.suffix, &checker.module));
-    enum status status =
-        device->ops->function_get(device, checker.module, "check", 0, &checker.function);
-    if (!status)
-        status = device->ops->allocate(device, sizeof(struct check_report), &checker.report);
-    if (!status) status = device_judge(s, bound, &checker, verdict);
-    if (checker.report) device->ops->release(device, checker.report);
-    device->ops->module_unload(device, checker.module);
-    return status;
+    TRY(device->ops->module_load(device, build.path, build.suffix, &c->module));
+    TRY(device->ops->function_get(device, c->module, "check", 0, &c->function));
+    return device->ops->allocate(device, sizeof(struct check_report), &c->report);
+}
+
+enum status verify_device(struct subject *s, double bound, struct verdict *verdict) {
+    if (!s->checker) {
+        struct checker *c = calloc(1, sizeof *c);
+        if (!c) return fail(STATUS_SYSTEM, "out of memory for the check of %s", s->kernel->name);
+        s->checker = c, s->checker_free = checker_free;
+        enum status status = checker_open(s, c);
+        if (status) return checker_free(s), status;
+    }
+    return device_judge(s, bound, s->checker, verdict);
 }
 
 /* --- both
@@ -253,12 +271,8 @@ enum status verify_variant(struct subject *s, const struct variant *variant,
     if (!status) status = subject_check_guards(s, 0);
     if (!status) {
         double bound = kernel_bound(s->kernel, &s->problem, &variant->point);
-        int64_t outputs = 0;
-        for (int i = 0; i < s->kernel->argument_count; i++)
-            if (s->kernel->arguments[i].role != ROLE_IN)
-                outputs += s->kernel->elements(&s->problem, i);
-        bool many =
-            outputs > HOST_ELEMENTS || problem_bytes(s->kernel, &s->problem) > (double)HOST_BYTES;
+        bool many = outputs_of(s) > HOST_ELEMENTS ||
+                    problem_bytes(s->kernel, &s->problem) > (double)HOST_BYTES;
         if (many && device->info.kind == DEVICE_CUDA && !s->kernel->host_check) {
             status = verify_device(s, bound, verdict);
         } else {
