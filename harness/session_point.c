@@ -63,6 +63,7 @@ static enum status verify_point(struct session *s, const struct variant *variant
     enum status status = session_verify(s, s->now->timed, variant, r);
     if (status != STATUS_INCORRECT || !used) return status;
     TRY(session_renew(s));
+    s->now->touched = true;
     return session_verify(s, s->now->timed, variant, r);
 }
 
