@@ -12,7 +12,7 @@
 #include "runtime/clock.h"
 #include "runtime/config.h"
 
-enum { LOOKAHEAD = 6, SEEDS = 4, NEAREST = 2 };
+enum { CPU_AHEAD = 6, SEEDS = 4, NEAREST = 2 };
 static const double speed_of_light = 0.98, worth_it = 0.005; /* shares of a time */
 
 enum phase { WAITING, SEARCHING, STOPPING, CONTEST, CROSSING, DONE };
@@ -213,10 +213,12 @@ static enum status end_search(struct tuner *t, struct bench *b, struct cell *c) 
     return c->is_cover ? note_state(t, b, c, "decided") : STATUS_OK;
 }
 
-/* Asks for the next points: one that can be timed at once, or some to be compiled. */
+/* Asks for the next points: one that can be timed at once, or some to be compiled. The CPU device
+ * compiles several in one file, so that it asks for some together. */
 static enum status ask(struct tuner *t, struct bench *b, struct cell *c) {
     struct shape *s = shape_of(t, b, c);
-    for (int i = 0; i < LOOKAHEAD && s->search->told + s->search->out_count < s->budget; i++) {
+    int ahead = b->arch ? bench_ahead(b, c) : CPU_AHEAD;
+    while (c->points - c->sent < ahead && s->search->told + s->search->out_count < s->budget) {
         int point = search_ask(s->search);
         if (point == SEARCH_NONE) break;
         TRY(cell_queue(c, s->legal[point]));
@@ -287,7 +289,7 @@ static enum status told(void *context, struct bench *b, struct cell *c, int posi
     if (why) {
         snprintf(s->row_of_store.stopped, sizeof s->row_of_store.stopped, "%s", why);
         s->phase = STOPPING;
-        c->points = c->sent; /* what was asked for and not sent is left */
+        bench_forget(b, c);
     }
     return s->phase == STOPPING && c->done == c->points ? end_search(t, b, c) : STATUS_OK;
 }
