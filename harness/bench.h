@@ -93,6 +93,7 @@ struct cell { /* one kernel, problem and policy */
     bool has_configured, contest_sent, finished;
     bool alone; /* its contest goes without baselines: with them it killed the worker */
     double longest_s, shortest_s; /* that a point which ran took, with its verification */
+    double starved_s;             /* since when no point that waits has its binary; 0: one has */
     int fresh;                    /* points measured now, not found in the database */
     struct cell *ceiling;         /* the stream cell of the same bytes; NULL for stream itself */
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "harness/bench_work.h"
+#include "runtime/clock.h"
 #include "runtime/json_text.h"
 
 enum { CPU_BATCH = 16, CUDA_BATCH = 3, AHEAD = 6, LEAST_AHEAD = 4 };
@@ -68,14 +69,19 @@ static int compilers_of(const struct bench *b, bool idle) {
     return count;
 }
 
+/* As many as are timed while one compiles. Where the device waits for a cell's points for longer
+ * than most take to compile, those that do are slow ones, and others are asked for beside them. */
 int bench_ahead(const struct bench *b, const struct cell *c) {
     const struct group *g = c->group;
     int most = compilers_of(b, false);
     if (!b->arch || most < 1) return 1;
-    if (!g->done || !(c->shortest_s > 0)) return AHEAD;
-    double wanted = 2 + g->compile_s / g->done / c->shortest_s;
     if (most < LEAST_AHEAD) most = LEAST_AHEAD;
-    return wanted > most ? most : wanted < LEAST_AHEAD ? LEAST_AHEAD : (int)wanted;
+    if (!g->done) return most < AHEAD ? most : AHEAD;
+    double compile_s = g->compile_s / g->done, wanted = AHEAD;
+    if (c->shortest_s > 0) wanted = fmax(2 + compile_s / c->shortest_s, LEAST_AHEAD);
+    if (c->starved_s > 0)
+        wanted += LEAST_AHEAD * floor((clock_seconds() - c->starved_s) / fmax(2 * compile_s, 0.1));
+    return (int)fmin(wanted, most);
 }
 
 /* A GPU's points are compiled one by one, several a message only where no core is free for them;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "harness/worker.h"
+#include "runtime/clock.h"
 #include "runtime/json_text.h"
 
 enum { CONTENDERS = 3 };
@@ -202,8 +203,10 @@ static bool bring_ready(const struct bench *b, struct cell *c) {
         memmove(&c->order[c->sent + 1], &c->order[c->sent],
                 (size_t)(i - c->sent) * sizeof *c->order);
         c->order[c->sent] = point;
+        c->starved_s = 0;
         return true;
     }
+    if (c->starved_s <= 0 && c->sent < c->points) c->starved_s = clock_seconds();
     return false;
 }
 

@@ -1,12 +1,21 @@
 #include "runtime/parallel.h"
 
+#include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum { MOST = 16 };
 static int limit; /* 0: the cores */
 
 void parallel_limit(int threads) { limit = threads; }
+
+int parallel_cores(void) {
+    const char *named = getenv("FASTINFER_CORES");
+    long cores = named ? atol(named) : 0;
+    if (cores < 1) cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : cores > INT_MAX ? INT_MAX : (int)cores;
+}
 
 struct piece {
     void (*part)(void *context, int64_t first, int64_t last);
@@ -21,11 +30,11 @@ static void *run_piece(void *argument) {
 }
 
 static int pieces_of(int64_t count, int64_t least) {
-    long threads = limit ? limit : sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = limit ? limit : parallel_cores();
     if (threads > MOST) threads = MOST;
     if (least < 1) least = 1;
-    if (threads > count / least) threads = (long)(count / least);
-    return threads < 1 ? 1 : (int)threads;
+    if (threads > count / least) threads = (int)(count / least);
+    return threads < 1 ? 1 : threads;
 }
 
 void parallel_for(int64_t count, int64_t least,

@@ -11,6 +11,9 @@
 void parallel_for(int64_t count, int64_t least,
                   void (*part)(void *context, int64_t first, int64_t last), void *context);
 
+/* Cores to work on: $FASTINFER_CORES where that is a number over 0, else those of the machine. */
+int parallel_cores(void);
+
 /* How many threads parallel_for() may use from now on, for tests; 0: as many as there are cores. */
 void parallel_limit(int threads);
 
