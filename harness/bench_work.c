@@ -28,13 +28,20 @@ json_t *bench_point_json(const struct kernel *kernel, const struct point *point)
     return json_string(text);
 }
 
-static struct limits scan_limits(const struct bench *b) {
-    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 3, 0.05, 2, false};
-    return (struct limits){10, b->options->quick ? 10 : 16, 0.005, 0.2, false};
+/* A search learns nothing from how far exactly a point lies behind by a quarter; a scan of a whole
+ * space is there to tell. */
+static struct limits scan_limits(const struct bench *b, const struct cell *c) {
+    const double hopeless = 1.25;
+    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 3, 0.05, 2, false, 0};
+    struct limits limits = {10, b->options->quick ? 10 : 16, 0.005, 0.2, false, 0};
+    if (b->chooser && !b->options->exhaust && c->best_count)
+        limits.hopeless_ns = hopeless * c->best_ns[0];
+    return limits;
 }
 static struct limits contest_limits(const struct bench *b) {
-    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 5, 0.05, 3, b->options->tune};
-    return (struct limits){15, b->options->quick ? 25 : 60, 0.005, 0.6, b->options->tune};
+    if (b->out->device.kind == DEVICE_CPU)
+        return (struct limits){3, 5, 0.05, 3, b->options->tune, 0};
+    return (struct limits){15, b->options->quick ? 25 : 60, 0.005, 0.6, b->options->tune, 0};
 }
 
 enum status bench_send(struct bench *b, int worker, json_t *request, struct job job,
@@ -53,7 +60,7 @@ static double time_limit(const struct bench *b, const struct cell *c) {
 
 static enum status send_evaluate(struct bench *b, int worker, struct cell *c, int position) {
     const struct point *point = &c->group->point[c->order[position]];
-    struct limits limits = scan_limits(b);
+    struct limits limits = scan_limits(b, c);
     json_t *request = bench_request("evaluate", c->group->kernel, &c->problem);
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
     json_object_set_new(request, "point", bench_point_json(c->group->kernel, point));

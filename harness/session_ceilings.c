@@ -23,7 +23,7 @@ static enum status measure_memory(struct session *s, struct copy_call *call, str
     struct subject subject = {.support = &s->support, .kernel = &nothing, .sets = 1};
     struct contender c[] = {{.subject = &subject, .enqueue = enqueue_copy, .context = call},
                             {.subject = &subject, .enqueue = enqueue_read, .context = call}};
-    struct limits limits = {10, 30, 0.005, 1.0, false};
+    struct limits limits = {10, 30, 0.005, 1.0, false, 0};
     bool cpu = s->device->info.kind == DEVICE_CPU;
     TRY(measure_contest((struct policy){RESIDENCY_COLD, LAUNCH_STREAM}, c, cpu ? 1 : 2, &limits,
                         NULL, &s->empties));
