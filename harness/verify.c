@@ -82,38 +82,61 @@ static void run_reference(struct subject *s, struct host_copy *copy) {
     parallel_for(outer, small ? outer : 1, reference_share, &share);
 }
 
-static enum status judge(struct subject *s, const struct host_copy *copy,
-                         struct allowance allowance, struct verdict *verdict) {
-    for (int i = 0; i < s->kernel->argument_count; i++) {
-        if (!copy->after[i]) continue;
-        enum dtype dtype = argument_dtype(&s->kernel->arguments[i], &s->problem);
-        double floor = allowance.floors * dtype_floor(dtype);
-        bool own = s->kernel->arguments[i].dtype != DTYPE_COUNT; /* not the problem's */
-        double relative = own ? dtype_roundoff(dtype) : allowance.relative;
-        int64_t n = s->kernel->elements(&s->problem, i);
-        for (int64_t k = 0; k < n; k++) {
-            double got = dtype_load(dtype, copy->after[i], k), want = copy->want[i][k];
-            double bound =
-                relative * fabs(want) + allowance.absolute * copy->magnitude[i][k] + floor;
-            double error = fabs(got - want);
-            if (isnan(want)) { /* not to be touched */
-                want = copy->before[i] ? dtype_load(dtype, copy->before[i], k) : NAN;
-                error = got == want || (isnan(got) && isnan(want)) ? 0 : INFINITY;
-            }
-            if (dtype == DTYPE_U8 || dtype == DTYPE_I32) { /* exact, or the other right value */
-                if (got == want + copy->magnitude[i][k]) error = 0;
-                bound = 0;
-            }
-            double ratio = error == 0 ? 0 : bound > 0 ? error / bound : INFINITY;
-            if (isnan(ratio)) ratio = INFINITY;
+/* |error| over its bound: right is up to 1. want NaN: not to be touched, `before` it is to stay. */
+static double ratio_of(enum dtype dtype, struct allowance a, double got, double want,
+                       double magnitude, double before) {
+    if (got == want) return 0;
+    if (isnan(want)) return got == before || (isnan(got) && isnan(before)) ? 0 : INFINITY;
+    if (dtype == DTYPE_U8 || dtype == DTYPE_I32) /* exact, or the other right value */
+        return got == want + magnitude ? 0 : INFINITY;
+    double error = fabs(got - want);
+    double bound = a.relative * fabs(want) + a.absolute * magnitude + a.floors;
+    double ratio = error == 0 ? 0 : bound > 0 ? error / bound : INFINITY;
+    return isnan(ratio) ? INFINITY : ratio;
+}
+
+static void say_wrong(const struct argument *argument, struct allowance a, int64_t index,
+                      double got, double want, double magnitude, double before,
+                      struct verdict *verdict) {
+    bool exact = argument->dtype == DTYPE_U8 || argument->dtype == DTYPE_I32;
+    double bound = exact ? 0 : a.relative * fabs(want) + a.absolute * magnitude + a.floors;
+    double error = isnan(want) ? INFINITY : fabs(got - want);
+    snprintf(verdict->reason, sizeof verdict->reason,
+             "%s[%lld] is %.9g, should be %.9g (off by %.3g, allowed %.3g)", argument->name,
+             (long long)index, got, isnan(want) ? before : want, error, bound);
+}
+
+/* One output; a.floors in units of its own from here on. */
+static void judge_argument(struct subject *s, const struct host_copy *copy, int index,
+                           struct allowance a, struct verdict *verdict) {
+    enum { ROW = 512 };
+    const struct argument *argument = &s->kernel->arguments[index];
+    enum dtype dtype = argument_dtype(argument, &s->problem);
+    const double *want = copy->want[index], *magnitude = copy->magnitude[index];
+    double got[ROW], before[ROW];
+    int64_t all = s->kernel->elements(&s->problem, index);
+    a.floors *= dtype_floor(dtype);
+    if (argument->dtype != DTYPE_COUNT) a.relative = dtype_roundoff(dtype); /* not the problem's */
+    for (int i = 0; i < ROW; i++) before[i] = NAN;
+    for (int64_t first = 0; first < all; first += ROW) {
+        int64_t n = all - first < ROW ? all - first : ROW;
+        dtype_load_row(dtype, copy->after[index], first, n, got);
+        if (copy->before[index]) dtype_load_row(dtype, copy->before[index], first, n, before);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t k = first + i;
+            double ratio = ratio_of(dtype, a, got[i], want[k], magnitude[k], before[i]);
             if (ratio > verdict->worst) verdict->worst = ratio;
             if (ratio > 1 && !verdict->reason[0])
-                snprintf(verdict->reason, sizeof verdict->reason,
-                         "%s[%lld] is %.9g, should be %.9g (off by %.3g, allowed %.3g)",
-                         s->kernel->arguments[i].name, (long long)k, got, want, error, bound);
+                say_wrong(argument, a, k, got[i], want[k], magnitude[k], before[i], verdict);
         }
-        verdict->elements += n;
     }
+    verdict->elements += all;
+}
+
+static enum status judge(struct subject *s, const struct host_copy *copy,
+                         struct allowance allowance, struct verdict *verdict) {
+    for (int i = 0; i < s->kernel->argument_count; i++)
+        if (copy->after[i]) judge_argument(s, copy, i, allowance, verdict);
     return verdict->reason[0] ? fail(STATUS_INCORRECT, "%s", verdict->reason) : STATUS_OK;
 }
 

@@ -1,4 +1,7 @@
-/* test_parallel.c - what the host works out on several cores is the same on any number of them. */
+/* test_parallel.c - what the host works out on several cores is the same on any number of them.
+ *
+ *   FASTINFER_TEST_LARGE    1: also a decode step at its real size, timed; 3 GB of memory
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/verify.h"
 #include "kernels/registry.h"
+#include "runtime/clock.h"
 #include "runtime/parallel.h"
 
 #include <cmocka.h>
@@ -124,6 +129,40 @@ static void threads_change_nothing(void **state) {
     }
 }
 
+/* Says how long the host is at work before the first point of a problem can be judged. */
+static void a_real_step_in_time(void **state) {
+    const char *large = getenv("FASTINFER_TEST_LARGE");
+    const struct kernel *kernel;
+    (void)state;
+    if (!large || *large != '1') return skip();
+    assert_int_equal(registry_find("decode_step", &kernel), STATUS_OK);
+    for (int i = 0; i < kernel->problem_count; i++) {
+        const struct problem *p = &kernel->problems[i];
+        struct subject *subject;
+        struct support support;
+        struct device *device;
+        struct verdict verdict;
+        assert_int_equal(device_open("cpu", NULL, &device), STATUS_OK);
+        assert_int_equal(support_open(device, &support), STATUS_OK);
+        double start = clock_seconds();
+        assert_int_equal(subject_open(&support, kernel, p, 3, 1, &subject), STATUS_OK);
+        double opened = clock_seconds();
+        /* nothing ran: all is wrong, and all was worked out */
+        assert_int_equal(verify_host(subject, (struct allowance){0}, &verdict), STATUS_INCORRECT);
+        double judged = clock_seconds();
+        assert_int_equal(verify_host(subject, (struct allowance){0}, &verdict), STATUS_INCORRECT);
+        double again = clock_seconds();
+        print_message(
+            "batch %d, hidden %d: buffers and inputs %.2f s, reference %.2f s, then a point "
+            "%.3f s, on %d cores\n",
+            (int)p->size[0], (int)p->size[1], opened - start, judged - opened, again - judged,
+            parallel_cores());
+        subject_close(subject);
+        support_close(&support);
+        device->ops->close(device);
+    }
+}
+
 /* --- elements ----------------------------------------------------------------------------------
  */
 
@@ -180,6 +219,7 @@ int main(void) {
         cmocka_unit_test(each_index_comes_once),
         cmocka_unit_test(little_work_has_few_threads),
         cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(a_real_step_in_time),
         cmocka_unit_test(halves_are_rounded_to_nearest_even),
         cmocka_unit_test(rows_are_their_elements),
     };
