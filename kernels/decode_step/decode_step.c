@@ -204,10 +204,10 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     return true;
 }
 
-/* Each block has a unit of every matrix: decode_step.cu's words are passed on by who has read them.
- */
+/* Each block has a unit of every matrix: words.inl says why. The CPU device gets more blocks than
+ * it has cores, so that heads are split among several there too. */
 static int64_t grid_of(const struct problem *p, const struct device_info *device) {
-    const int64_t *n = p->size, grid = device->sms;
+    const int64_t *n = p->size, grid = device->kind == DEVICE_CPU ? 6 : device->sms;
     int64_t units = least(least(n[HIDDEN], n[VOCAB]), 2 * n[INTERMEDIATE]);
     units = least(units, (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]) / 8;
     return least(grid, units);
