@@ -48,7 +48,7 @@ TEST_C := $(wildcard tests/test_*.c)
 LIBRARY_O := $(LIBRARY_C:%.c=$(B)/%.o) $(B)/sources.o
 CLI_O := $(CLI_C:%.c=$(B)/%.o)
 # what the program carries inside: kernel sources, their headers, the schema
-CARRIES := $(sort $(wildcard runtime/simt.h runtime/simt_run.h runtime/simt_hooks.h kernels/*.cuh kernels/*/*.cuh kernels/*/*.cu harness/*.sql))
+CARRIES := $(sort $(wildcard runtime/simt.h runtime/simt_run.h runtime/simt_hooks.h kernels/*.cuh kernels/*/*.cuh kernels/*/*.inl kernels/*/*.cu harness/*.sql))
 
 # V=1 shows whole commands
 Q := $(if $(V),,@)
@@ -175,9 +175,9 @@ unmeasured:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@$(B)/fastinfer config --unmeasured "Tesla T4" --arch sm_75 --out configs
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.inl' '*.cpp')
 check-format:
-	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
+	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.inl' '*.cpp')
 tidy:
 	clang-tidy $(LIBRARY_C) $(CLI_C) -- $(CPPFLAGS) -std=c17
 clean:

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/uploader.h"
 #include "runtime/compile.h"
 
 enum { ALIGNMENT = 256, MAX_PIECES = 14 * MODEL_MAX_LAYERS + 4, CHUNK_BYTES = 32 << 20 };
@@ -23,7 +24,8 @@ struct loading {
     int pieces;
     struct module *support;
     struct function *fill, *convert;
-    void *staging, *lost; /* what is to be converted, and the flag of numbers out of range */
+    struct uploader *uploader; /* NULL for a preset */
+    void *staging, *lost;      /* what is to be converted, and the flag of numbers out of range */
     size_t done;
 };
 
@@ -110,7 +112,7 @@ static enum status load_tensor(struct loading *l, const struct piece *p, char *t
         int64_t n = p->elements - first < step ? p->elements - first : step;
         const char *from = (const char *)t->data + (size_t)first * from_bytes;
         char *at = to + (size_t)first * to_bytes;
-        TRY(device->ops->upload(device, same ? at : l->staging, from, (size_t)n * from_bytes));
+        TRY(uploader_put(l->uploader, same ? at : l->staging, from, (size_t)n * from_bytes));
         struct launch convert = {.function = l->convert,
                                  .param = {bits(at), bits(l->staging), (uint64_t)n,
                                            (uint64_t)l->weights->dtype, (uint64_t)t->dtype,
@@ -153,6 +155,7 @@ static enum status load(struct loading *l) {
     add_all(l);
     TRY(allocate(w));
     TRY(load_support(l));
+    if (l->source->model->layers) TRY(uploader_open(w->device, &l->uploader));
     for (int i = 0; i < l->pieces; i++) {
         const struct piece *p = &l->piece[i];
         char *to = (char *)w->arena + p->offset;
@@ -179,6 +182,7 @@ enum status weights_load(struct device *device, const struct weights_source *sou
         w->device = device, w->dtype = source->dtype;
         status = load(&l);
     }
+    uploader_close(l.uploader);
     free(l.piece);
     if (l.staging) device->ops->release(device, l.staging);
     if (l.lost) device->ops->release(device, l.lost);

@@ -67,6 +67,11 @@ DEVICE uint4 ptx_load_relaxed(const uint4 *p) { // four words
                  : "memory");
     return v;
 }
+DEVICE uint4 ptx_load_relaxed_pair(const uint4 *p) { // two words of 8 bytes
+    unsigned long long a, b;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(p) : "memory");
+    return make_uint4((unsigned)a, (unsigned)(a >> 32), (unsigned)b, (unsigned)(b >> 32));
+}
 DEVICE void ptx_store_relaxed(unsigned *p, unsigned v) {
     asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
@@ -83,6 +88,7 @@ DEVICE void ptx_named_barrier(int id, int threads) {
     simt_named_sync((unsigned)id, (unsigned)threads);
 }
 template <class T> DEVICE T ptx_load_relaxed(const T *p) { return simt_global(p), *p; }
+DEVICE uint4 ptx_load_relaxed_pair(const uint4 *p) { return simt_global(p), *p; }
 DEVICE void ptx_store_relaxed(unsigned *p, unsigned v) { simt_global(p), *p = v; }
 DEVICE void ptx_store_relaxed(uint2 *p, uint2 v) { simt_global(p), *p = v; }
 DEVICE void ptx_add_relaxed(unsigned *p, unsigned v) { simt_global(p), *p += v; }

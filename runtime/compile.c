@@ -167,8 +167,8 @@ static void hash_neighbours(struct hash *hash, const char *source) {
     char pattern[1100];
     const char *slash = strrchr(source, '/');
     if (source[0] != '/' || !slash) return;
-    static const char *const endings[] = {"*.cuh", "*.h"};
-    for (size_t e = 0; e < 2; e++) {
+    static const char *const endings[] = {"*.cuh", "*.h", "*.inl"};
+    for (size_t e = 0; e < sizeof endings / sizeof *endings; e++) {
         glob_t found;
         snprintf(pattern, sizeof pattern, "%.*s/%s", (int)(slash - source), source, endings[e]);
         if (!glob(pattern, 0, NULL, &found))

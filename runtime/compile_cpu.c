@@ -75,11 +75,14 @@ enum status cpu_compiler(const char **command, char *version, size_t bytes) {
     return STATUS_OK;
 }
 
-/* The #include lines of a kernel's source, which must stand outside the points' namespaces. */
+/* The #include lines of a kernel's source, which must stand outside the points' namespaces; but not
+ * those of its own parts, *.inl, which know the point's macros. */
 static void hoist_includes(const char *text, FILE *out) {
     for (const char *line = text; line && *line; line = strchr(line, '\n')) {
         if (*line == '\n') line++;
-        if (!strncmp(line, "#include", 8)) fprintf(out, "%.*s\n", (int)strcspn(line, "\n"), line);
+        int length = (int)strcspn(line, "\n");
+        bool part = length > 5 && !strncmp(line + length - 5, ".inl\"", 5);
+        if (!strncmp(line, "#include", 8) && !part) fprintf(out, "%.*s\n", length, line);
     }
 }
 

@@ -74,6 +74,7 @@ enum {
     X(cuMemHostGetDevicePointer_v2, (CUdeviceptr * device, void *host, unsigned flags))            \
     X(cuMemFreeHost, (void *pointer))                                                              \
     X(cuMemcpyHtoD_v2, (CUdeviceptr to, const void *from, size_t bytes))                           \
+    X(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void *from, size_t bytes, CUstream stream))     \
     X(cuMemcpyDtoH_v2, (void *to, CUdeviceptr from, size_t bytes))                                 \
     X(cuMemcpyDtoDAsync_v2, (CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream))     \
     X(cuMemsetD8Async, (CUdeviceptr to, unsigned char byte, size_t bytes, CUstream stream))        \

@@ -55,6 +55,11 @@ struct device_ops {
     void (*release)(struct device *, void *pointer);
     enum status (*free_bytes)(struct device *, size_t *out);
     enum status (*upload)(struct device *, void *to, const void *from, size_t bytes);
+    /* Memory of the host that the device copies from by itself: pinned on a GPU. upload_begin()
+     * enqueues such a copy; until the stream has done it `from` is not to be written. */
+    enum status (*host_allocate)(struct device *, size_t bytes, void **out);
+    void (*host_release)(struct device *, void *pointer);
+    enum status (*upload_begin)(struct device *, void *to, const void *from, size_t bytes);
     enum status (*download)(struct device *, void *to, const void *from, size_t bytes);
     enum status (*copy)(struct device *, void *to, const void *from, size_t bytes);
     enum status (*set_bytes)(struct device *, void *to, int byte, size_t bytes);

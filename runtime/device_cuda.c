@@ -155,6 +155,20 @@ static enum status cuda_upload(struct device *device, void *to, const void *from
     if (bytes) CUDA(cuMemcpyHtoD_v2(address(to), from, bytes));
     return STATUS_OK;
 }
+static enum status cuda_host_allocate(struct device *device, size_t bytes, void **out) {
+    const struct cuda_api *api = self(device)->api;
+    CUDA(cuMemHostAlloc(out, bytes, 0));
+    return STATUS_OK;
+}
+static void cuda_host_release(struct device *device, void *pointer) {
+    if (pointer) self(device)->api->cuMemFreeHost(pointer);
+}
+static enum status cuda_upload_begin(struct device *device, void *to, const void *from,
+                                     size_t bytes) {
+    const struct cuda_api *api = self(device)->api;
+    if (bytes) CUDA(cuMemcpyHtoDAsync_v2(address(to), from, bytes, self(device)->stream));
+    return STATUS_OK;
+}
 static enum status cuda_download(struct device *device, void *to, const void *from, size_t bytes) {
     const struct cuda_api *api = self(device)->api;
     TRY(cuda_synchronize(device));
@@ -337,6 +351,9 @@ static const struct device_ops cuda_ops = {
     .release = cuda_release,
     .free_bytes = cuda_free_bytes,
     .upload = cuda_upload,
+    .host_allocate = cuda_host_allocate,
+    .host_release = cuda_host_release,
+    .upload_begin = cuda_upload_begin,
     .download = cuda_download,
     .copy = cuda_copy,
     .set_bytes = cuda_set_bytes,

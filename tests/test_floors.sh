@@ -25,7 +25,7 @@ check() {
         for floor in include runtime kernels engine library harness baselines cli python; do
             [ -d "$floor" ] || continue
             grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$floor" \
-                --include='*.c' --include='*.h' --include='*.cu' --include='*.cuh' \
+                --include='*.c' --include='*.h' --include='*.cu' --include='*.cuh' --include='*.inl' \
                 --include='*.cpp' |
                 while IFS= read -r line; do
                     included=${line#*\"} included=${included%%\"*}

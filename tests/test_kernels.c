@@ -137,7 +137,7 @@ static const struct shape shapes[] = {
      "batch=3,hidden=72,intermediate=104,heads=3,kv_heads=1,head_dim=64,qkv_bias=1",
      {"vocab=24,layers=2,capacity=70"}},
     {"decode_step",
-     "batch=10,hidden=64,intermediate=96,heads=2,kv_heads=2,head_dim=64",
+     "batch=10,hidden=64,intermediate=264,heads=2,kv_heads=2,head_dim=64",
      {"vocab=32,layers=1,capacity=40"}},
     {"decode_step", /* tiles of which the last is narrower, in whole chunks of 64 columns */
      "hidden=576,intermediate=1088,heads=2,kv_heads=1,head_dim=64",

@@ -2,7 +2,7 @@
 #include "kernels/decode_step/decode_step.h"
 #include "kernels/shapes.h"
 
-enum { WARPS, STAGES, COLUMNS, FLIGHT, LOAD_HINT, LEAST_TILES };
+enum { WARPS, STAGES, COLUMNS, FLIGHT, LOAD_HINT, LEAST_TILES, EARLY };
 
 static const struct size sizes[] = {
     [BATCH] = {"batch", "sequences", true, 1, 1, 16},
@@ -22,12 +22,13 @@ static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5
 
 /* With the one that copies: up to 4 a quarter of a multiprocessor, which leaves them 128 registers.
  */
-static const int warps[] = {4, 7, 11, 12, 15};
-static const int stages[] = {2, 3, 4, 6, 8, 10, 12};
-static const int columns[] = {64, 512, 1024, 1536, 2048, 3072};
-static const int flight[] = {2, 3, 4, 6, 8, 12};
+static const int warps[] = {4, 7, 11, 15};
+static const int stages[] = {2, 3, 4, 6, 8, 10};
+static const int columns[] = {64, 1024, 1536, 2048, 3072};
+static const int flight[] = {2, 3, 4, 6, 8};
 static const int load_hint[] = {0, 1};
-static const int least_tiles[] = {1, 2, 4};
+static const int least_tiles[] = {1, 3};
+static const int early[] = {0, 4, 8};
 static const struct tunable tunables[] = {
     [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 11},
     [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
@@ -37,7 +38,10 @@ static const struct tunable tunables[] = {
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
                    COUNT(load_hint), 1},
     [LEAST_TILES] = {"least_tiles", "of keys and values that a block has before a head is shared",
-                     least_tiles, COUNT(least_tiles), 4},
+                     least_tiles, COUNT(least_tiles), 1},
+    [EARLY] = {"early",
+               "eighths of the blocks that are not waited for before their words are looked at",
+               early, COUNT(early), 0},
 };
 
 static const struct argument arguments[] = {
@@ -94,14 +98,24 @@ int64_t decode_step_elements(const struct problem *p, int index) {
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* As the enumeration in decode_step.cu has it. */
+/* Of k columns, how many activations of a sequence a block stages at once: see model.inl. */
+static int64_t piece(int64_t k, int64_t batch, int64_t columns) {
+    int64_t limit = columns == 64 ? 2 << 10 : 80 << 10, tiles = (k + columns - 1) / columns;
+    int64_t pieces = least((k * batch * 2 + limit - 1) / limit, tiles);
+    int64_t width = ((k + tiles - 1) / tiles + 63) / 64 * 64;
+    return least((tiles + pieces - 1) / pieces * width, k);
+}
+
+/* As the enumerations in model.inl have it. */
 static int64_t shared_bytes(const struct problem *p, const struct point *t) {
     const int64_t *n = p->size, warp_count = t->value[WARPS], group = n[HEADS] / n[KV_HEADS];
-    int64_t tile = 8 * t->value[COLUMNS] * 2;
-    int64_t widest = most(most(n[HIDDEN], n[HEADS] * n[HEAD_DIM]), n[INTERMEDIATE]);
-    int64_t batch = n[BATCH], held = batch == 1 ? 16 : batch == 2 ? 8 : batch <= 4 ? 4 : 2;
+    int64_t columns = t->value[COLUMNS], tile = 8 * columns * 2, batch = n[BATCH];
+    int64_t plain =
+        most(piece(n[HEADS] * n[HEAD_DIM], batch, columns), piece(n[INTERMEDIATE], batch, columns));
+    int64_t widest = most(n[HIDDEN], plain);
+    int64_t held = batch == 1 ? 12 : batch == 2 ? 8 : batch <= 4 ? 6 : batch <= 8 ? 4 : 2;
     int64_t matrix = (batch * (widest + (batch > 1 ? 56 : 0)) * 2 + 15) / 16 * 16 +
-                     held * warp_count * batch * 8 * 4;
+                     2 * held * warp_count * batch * 8 * 4;
     int64_t attention = (group + 2) * n[HEAD_DIM] * 4 + warp_count * group * (n[HEAD_DIM] + 2) * 4;
     return t->value[STAGES] * tile + most(matrix, attention);
 }
@@ -136,10 +150,10 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     return true;
 }
 
-/* Each block has a unit of every matrix: decode_step.cu's words are passed on by who has read them.
- */
+/* Each block has a unit of every matrix: words.inl says why. The CPU device gets more blocks than
+ * it has cores, so that heads are split among several there too. */
 static int64_t grid_of(const struct problem *p, const struct device_info *device) {
-    const int64_t *n = p->size, grid = device->sms;
+    const int64_t *n = p->size, grid = device->kind == DEVICE_CPU ? 6 : device->sms;
     int64_t units = least(least(n[HIDDEN], n[VOCAB]), 2 * n[INTERMEDIATE]);
     units = least(units, (n[HEADS] + 2 * n[KV_HEADS]) * n[HEAD_DIM]) / 8;
     return least(grid, units);
@@ -149,9 +163,10 @@ static struct plan plan(const struct problem *p, const struct point *t,
                         const struct device_info *device) {
     const int64_t *n = p->size, q = n[HEADS] * n[HEAD_DIM];
     int64_t grid = grid_of(p, device), kv = n[KV_HEADS] * n[HEAD_DIM];
-    int64_t splits = most(grid / (n[KV_HEADS] * n[BATCH]), 1);
+    int64_t splits = least(most(grid / (n[KV_HEADS] * n[BATCH]), 1), 32);
     int64_t runs = n[BATCH] * n[HEADS] * splits * (n[HEAD_DIM] + 2);
-    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv + q + n[INTERMEDIATE]) + 2 * runs + 4;
+    int64_t words =
+        n[BATCH] * (n[HIDDEN] + q + 2 * kv) + n[BATCH] * (q + n[INTERMEDIATE]) / 2 + 2 * runs + 4;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = "decode_step",
                                     .grid = {(unsigned)grid, 1, 1},

@@ -1,0 +1,346 @@
+// matrix.inl - activations into shared memory, and a block's rows of a matrix times them.
+// This thread's words of a norm's weight, from the ring.
+DEVICE void take_norm(ring &r, uint4 (&norm)[EACH]) {
+#pragma unroll 1
+    for (int from = 0; from < WORDS; from += TILE_BYTES / 16) {
+        ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            int at = (int)threadIdx.x + i * CONSUMERS;
+            if (at >= from && at < from + TILE_BYTES / 16 && at < WORDS)
+                norm[i] = ((const uint4 *)tile_of(r))[at - from];
+        }
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) ptx_barrier_arrive(&r.empty[r.stage]);
+        next(r);
+    }
+}
+
+// This thread's words of NORMED rows of the residual, until all are new: all asked for at once, and
+// again, without a branch that would have one wait for another; what a thread has none of, it asks
+// for as well.
+DEVICE void await_rows(const unsigned *residual, int from, unsigned bit,
+                       uint4 (&v)[NORMED][EACH][2]) {
+    for (bool all = false; !all;) {
+#pragma unroll
+        for (int n = 0; n < NORMED; n++)
+#pragma unroll
+            for (int i = 0; i < EACH; i++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    const int at = min((int)threadIdx.x + i * CONSUMERS, (int)WORDS - 1);
+                    const uint4 *row =
+                        (const uint4 *)(residual + min(from + n, BATCH - 1) * HIDDEN);
+                    v[n][i][h] = ptx_load_relaxed(row + 2 * at + h);
+                }
+        unsigned old = 0;
+#pragma unroll
+        for (int n = 0; n < NORMED; n++)
+#pragma unroll
+            for (int i = 0; i < EACH; i++)
+                old |= old_words(v[n][i][0], bit) | old_words(v[n][i][1], bit);
+        all = !(old & 1);
+        if (!all) spin_yield();
+    }
+}
+
+// The same of the first layer: the tokens' embeddings, as words.
+DEVICE void take_embedding(const step &s, int from, uint4 (&v)[NORMED][EACH][2]) {
+#pragma unroll
+    for (int n = 0; n < NORMED; n++) {
+        const int b = min(from + n, BATCH - 1);
+        const uint4 *row = (const uint4 *)(s.m->embedding + (long long)s.m->token[b] * HIDDEN);
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int at = (int)threadIdx.x + i * CONSUMERS;
+            float f[8];
+            if (at >= WORDS) continue;
+            unpack<E>(row[at], f);
+            v[n][i][0] = make_uint4(mark(f[0], 0), mark(f[1], 0), mark(f[2], 0), mark(f[3], 0));
+            v[n][i][1] = make_uint4(mark(f[4], 0), mark(f[5], 0), mark(f[6], 0), mark(f[7], 0));
+        }
+    }
+}
+
+DEVICE void values(const uint4 (&words)[2], float *f) {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        f[4 * h] = value(words[h].x), f[4 * h + 1] = value(words[h].y);
+        f[4 * h + 2] = value(words[h].z), f[4 * h + 3] = value(words[h].w);
+    }
+}
+
+// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence; of the
+// first layer the residual is the token's embedding.
+DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const uint4 (&norm)[EACH],
+                         element *x, float *sums) {
+    const int STRIDE_ = DECODE_STEP_STRIDE(HIDDEN);
+    dawdle(s, 0);
+#pragma unroll 1
+    for (int from = 0; from < BATCH; from += NORMED) {
+        uint4 v[NORMED][EACH][2];
+        float f[8], sum[NORMED];
+        if (first_layer)
+            take_embedding(s, from, v);
+        else
+            await_rows(s.m->residual, from, bit, v);
+#pragma unroll
+        for (int n = 0; n < NORMED; n++) {
+            sum[n] = 0.0f;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                if ((int)threadIdx.x + i * CONSUMERS >= WORDS) continue;
+                values(v[n][i], f);
+#pragma unroll
+                for (int k = 0; k < 8; k++) sum[n] += f[k] * f[k];
+            }
+        }
+#pragma unroll
+        for (int lane = 16; lane; lane /= 2)
+#pragma unroll
+            for (int n = 0; n < NORMED; n++) sum[n] += __shfl_xor_sync(~0u, sum[n], lane);
+#pragma unroll
+        for (int n = 0; n < NORMED; n++)
+            if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32 * NORMED + n] = sum[n];
+        meet();
+#pragma unroll
+        for (int n = 0; n < NORMED; n++) {
+            float all = 0.0f;
+#pragma unroll
+            for (int i = 0; i < WARPS; i++) all += sums[i * NORMED + n];
+            float scale = rsqrtf(all / HIDDEN + s.m->eps);
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                int at = (int)threadIdx.x + i * CONSUMERS;
+                if (at >= WORDS || from + n >= BATCH) continue;
+                float weight[8];
+                uint4 word;
+                unpack<E>(norm[i], weight);
+                values(v[n][i], f);
+#pragma unroll
+                for (int k = 0; k < 8; k++) f[k] *= scale * weight[k];
+                pack<E>(f, word);
+                ((uint4 *)(x + (from + n) * STRIDE_))[at] = word;
+            }
+        }
+        meet();
+    }
+}
+
+// x: (BATCH, columns) elements in shared memory, those from column `from` to `end`, of quads that a
+// phase left: (BATCH, INPUTS / 4).
+template <int INPUTS> DEVICE void stage_plain(const step &s, const uint2 *quads, unsigned bit,
+                                              int from, int end, element *x) {
+    enum {
+        PIECE = DECODE_STEP_PIECE(INPUTS),
+        STRIDE = DECODE_STEP_STRIDE(PIECE),
+        TOTAL = (BATCH * PIECE / 8 + CONSUMERS - 1) / CONSUMERS,
+        AT_ONCE = TOTAL < 12 ? TOTAL : 12,
+    };
+    const uint4 *rows = (const uint4 *)quads + from / 8;
+    const int words = PIECE == INPUTS ? INPUTS / 8 : (end - from) / 8, all_words = BATCH * words;
+    dawdle(s, 1);
+#pragma unroll 1
+    for (int at = (int)threadIdx.x; at < all_words; at += AT_ONCE * CONSUMERS) {
+        uint4 v[AT_ONCE];
+        for (bool all = false; !all;) { // as in await_rows()
+            unsigned old = 0;
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++) {
+                const int n = min(at + i * CONSUMERS, all_words - 1);
+                v[i] = ptx_load_relaxed_pair(rows + n / words * (INPUTS / 8) + n % words);
+            }
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++) old |= old_quads(v[i], bit);
+            all = !(old & 1);
+            if (!all) spin_yield();
+        }
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            const int n = at + i * CONSUMERS;
+            v[i].x &= ~1u, v[i].z &= ~1u;
+            if (n < all_words) ((uint4 *)(x + n / words * STRIDE))[n % words] = v[i];
+        }
+    }
+    meet();
+}
+
+// x: columns of a sequence, y: of the one eight further on.
+DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t y0, uint32_t y1,
+                           uint32_t w0, uint32_t w1) {
+    uint32_t a[4] = {x0, y0, x1, y1}, b[2] = {w0, w1};
+    ptx_mma<DTYPE>(d, a, b);
+}
+
+// This warp's columns of a tile, 64 at a time. The k of a product is whatever both operands take in
+// the same order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products. Rows lie a
+// multiple of 128 bytes apart, so lanes of odd rows read the other half of the 64 columns first:
+// then no two of 8 lanes share a bank.
+template <int INPUTS, int STRIDE>
+DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (&d)[4][4]) {
+    enum { WIDTH = DECODE_STEP_WIDTH(INPUTS) };
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const int odd = g % 2;
+    const char *row = tile + g * (WIDTH * 2) + 16 * t;
+    const uint4 none = {0, 0, 0, 0};
+#pragma unroll
+    for (int j = warp; j < WIDTH / 64; j += WARPS) {
+        if (INPUTS % WIDTH && 64 * j >= columns) break;
+        uint4 w[2], v[2], u[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int from = 64 * j + 32 * (h ^ odd), c = 64 * j + 32 * h + 8 * t;
+            w[h] = none, v[h] = none, u[h] = none;
+            if (INPUTS % 64 == 0 || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
+            if (INPUTS % 64 && c >= columns) continue;
+            if (g < BATCH) v[h] = *(const uint4 *)(x + g * STRIDE + c);
+            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * STRIDE + c);
+        }
+        const uint4 first = odd ? w[1] : w[0], second = odd ? w[0] : w[1];
+        multiply_words(d[0], v[0].x, v[0].y, u[0].x, u[0].y, first.x, first.y);
+        multiply_words(d[1], v[0].z, v[0].w, u[0].z, u[0].w, first.z, first.w);
+        multiply_words(d[2], v[1].x, v[1].y, u[1].x, u[1].y, second.x, second.y);
+        multiply_words(d[3], v[1].z, v[1].w, u[1].z, u[1].w, second.z, second.w);
+    }
+}
+
+// What a row's sum is added to: asked for when a group of units begins, waited for at its end.
+struct base {
+    unsigned word;
+    float bias;
+};
+template <int KIND>
+DEVICE base ask_base(const step &s, int kind, const element *w, bool first_layer, int row, int b) {
+    base v = {0, 0.0f};
+    if (KIND == OF_NORMED && QKV_BIAS && kind == OF_QKV) v.bias = E::load(w[AT_QKV_BIAS + row]);
+    if (KIND == OF_OUT && O_BIAS) v.bias = E::load(w[AT_O_BIAS + row]);
+    if (KIND == OF_OUT && first_layer)
+        v.word = mark(E::load(s.m->embedding[(long long)s.m->token[b] * HIDDEN + row]), 0);
+    else if (KIND == OF_OUT || KIND == OF_DOWN)
+        v.word = ptx_load_relaxed(s.m->residual + b * HIDDEN + row);
+    return v;
+}
+template <int KIND> DEVICE float take_base(const step &s, base v, int row, int b) {
+    const bool adds = KIND != OF_NORMED;
+    while (adds && (v.word ^ (unsigned)(KIND == OF_DOWN)) & 1)
+        spin_yield(), v.word = ptx_load_relaxed(s.m->residual + b * HIDDEN + row);
+    return adds ? value(v.word) + v.bias : v.bias;
+}
+// Where it goes: of the residual's words the bits are 1 and 0 in turn, of what is written once a
+// layer that of the layer's number. All lanes of a warp together.
+template <int KIND>
+DEVICE void put_row(const step &s, int kind, int row, int b, float sum, float up, bool valid) {
+    const model &m = *s.m;
+    if (KIND != OF_NORMED) {
+        if (valid) ptx_store_relaxed(m.residual + b * HIDDEN + row, mark(sum, KIND == OF_OUT));
+    } else if (kind == OF_GATE_UP) {
+        put_quad(m.product + (b * INTERMEDIATE + row) / 4, sum / (1.0f + __expf(-sum)) * up,
+                 s.number & 1, valid);
+    } else if (valid) {
+        if (kind == OF_HEAD) m.logits[b * m.vocab + row] = sum;
+        if (kind == OF_QKV) ptx_store_relaxed(m.qkv + b * QKV + row, mark(sum, s.number & 1));
+    }
+}
+
+// What the warps have of a row of a unit, of one sequence.
+DEVICE float sum_warps(const float *part) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += part[w * BATCH * ROWS];
+    return sum;
+}
+
+// OF_OUT, OF_DOWN, or OF_NORMED for the others, which share their code: see `kind` below.
+template <int KIND> struct of_kind {
+    enum {
+        INPUTS = KIND == OF_OUT    ? (int)Q
+                 : KIND == OF_DOWN ? (int)INTERMEDIATE
+                                   : (int)HIDDEN,
+        PLAIN = KIND != OF_NORMED,
+        TILES = DECODE_STEP_TILES(INPUTS),
+        WIDTH = DECODE_STEP_WIDTH(INPUTS),
+        PIECES = PLAIN ? DECODE_STEP_PIECES(INPUTS) : 1,
+        STRIDE = PLAIN ? DECODE_STEP_STRIDE(DECODE_STEP_PIECE(INPUTS)) : DECODE_STEP_STRIDE(HIDDEN),
+    };
+};
+
+// `held` units of this block, `first` and those that follow it, times the columns in x; part: their
+// sums, of each warp, to which those of a piece that is not the first are added.
+template <int KIND> DEVICE void multiply_units(ring &r, int held, int from, int end, bool add,
+                                               const element *x, float *part) {
+    typedef of_kind<KIND> K;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int begin = K::PIECES > 1 ? from : 0, after = K::PIECES > 1 ? end : (int)K::INPUTS;
+#pragma unroll 1
+    for (int h = 0; h < held; h++) {
+        float d[4][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+#pragma unroll 4
+        for (int c = begin; c < after; c += K::WIDTH) {
+            ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
+            multiply_tile<K::INPUTS, K::STRIDE>(tile_of(r), x + (c - begin),
+                                                min((int)K::WIDTH, (int)K::INPUTS - c), d);
+            __syncwarp();
+            if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
+            next(r);
+        }
+#pragma unroll
+        for (int i = 0; i < (BATCH > 8 ? 4 : 2); i++) {
+            const int b = lane / 4 + i / 2 * 8;
+            float *to = part + ((h * WARPS + warp) * BATCH + b) * ROWS + lane % 4 * 2 + i % 2;
+            if (b >= BATCH) continue;
+            const float sum = (d[0][i] + d[1][i]) + (d[2][i] + d[3][i]);
+            *to = K::PIECES > 1 && add ? *to + sum : sum;
+        }
+    }
+}
+
+// All units of this block, HELD at a time; w: the layer's weights. While some threads put a group's
+// sums together the others go on: groups keep theirs in two places in turn.
+template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, const element *w,
+                                                bool first_layer, element *x, float *part) {
+    typedef of_kind<KIND> K;
+    // Rows of a unit that go out: 8, or of gate and up together 4.
+    const int shift = KIND == OF_NORMED && kind == OF_GATE_UP ? 2 : 3, out = 1 << shift;
+    const int lane = threadIdx.x % 32, t = (int)threadIdx.x, grid = (int)gridDim.x;
+    const int units = s.m->matrices[kind].units, start = first_unit(s);
+    int turn = 0;
+#pragma unroll 1
+    for (int first = start; first < units; first += HELD * grid, turn ^= 1) {
+        float *mine = part + turn * PART;
+        const int held = min((int)HELD, (units - first + grid - 1) / grid);
+        const int all = held * out * BATCH;
+        base early = {0, 0.0f}; // of this thread's first row
+        if (t < all)
+            early = ask_base<KIND>(s, kind, w, first_layer,
+                                   (first + (t >> shift) / BATCH * grid) * out + (t & (out - 1)),
+                                   (t >> shift) % BATCH);
+#pragma unroll 1
+        for (int piece = 0; piece < K::PIECES; piece++) {
+            const int from = K::TILES * piece / K::PIECES * K::WIDTH;
+            const int end = min(K::TILES * (piece + 1) / K::PIECES * K::WIDTH, (int)K::INPUTS);
+            if (K::PLAIN && (K::PIECES > 1 || first == start)) {
+                if (piece || first != start) meet();
+                stage_plain<K::INPUTS>(s, KIND == OF_OUT ? s.m->attention : s.m->product,
+                                       s.number & 1, from, end, x);
+            }
+            multiply_units<KIND>(r, held, from, end, piece > 0, x, mine);
+        }
+        meet();
+        dawdle(s, 2);
+#pragma unroll 1
+        for (int i = t; i - lane < all; i += CONSUMERS) {
+            const int h = (i >> shift) / BATCH, b = (i >> shift) % BATCH;
+            const int row = (first + h * grid) * out + (i & (out - 1));
+            const float *sums = mine + (h * WARPS * BATCH + b) * ROWS + (i & (out - 1));
+            float sum = 0.0f, up = 0.0f;
+            if (i < all) {
+                sum = sum_warps(sums);
+                if (out < ROWS) up = sum_warps(sums + out);
+                if (i != t) early = ask_base<KIND>(s, kind, w, first_layer, row, b);
+                sum += take_base<KIND>(s, early, row, b);
+            }
+            put_row<KIND>(s, kind, row, b, sum, up, i < all);
+        }
+    }
+    pass(s, units);
+}
