@@ -5,7 +5,7 @@
 #include "baselines/baseline.h"
 #include "harness/record.h"
 
-enum { CLOCKS_SEEN = 64, KEPT_SUBJECTS = 8 };
+enum { CLOCKS_SEEN = 64, KEPT_SUBJECTS = 24 };
 
 struct subjects {                /* the buffers of a problem */
     struct subject *timed, *odd; /* NULL: none; odd: verify_odd_problem()'s */
