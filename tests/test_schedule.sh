@@ -58,4 +58,11 @@ before=$(of_kernel timed | awk -F'\t' -v s="${slow:-0}" '$1 < s' | wc -l)
 [ "$code" -eq 0 ] && [ -n "$slow" ] && [ "$before" -ge 15 ]
 verdict 'a slow compilation holds up nobody else' $? "exit $code, $before points before ${slow:-none}: $(last)"
 
+# Time for about half of the searches' budgets: each has some of it.
+tune STUB_COMPILE_S=0.02 STUB_POINT_S=0.01 -- swiglu --seconds 12
+least=$(sqlite3 "$count.db" "SELECT MIN(evaluations) FROM tuning WHERE evaluations > 0")
+late=$(sqlite3 "$count.db" "SELECT COUNT(*) FROM tuning WHERE stopped IN ('time', '')")
+[ "$code" -eq 0 ] && [ "${least:-0}" -ge 6 ] && [ "${late:-9}" -le 4 ]
+verdict 'the last shapes have their share of the time' $? "exit $code, $least evaluations, $late out of time: $(last)"
+
 exit $((failed > 0))
