@@ -4,6 +4,7 @@
 # usage: test_tps.sh PROGRAM SCRATCH
 program=$(realpath "$1")
 scratch=$(realpath "$2")
+[ -d "$scratch" ] || exit 2
 root=$(cd "$(dirname "$0")/.." && pwd)
 number=0 failures=0
 ok() { number=$((number + 1)); echo "ok $number - $1"; }
