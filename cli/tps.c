@@ -165,11 +165,17 @@ static double step_bytes(const struct tps *t) {
            (double)w->batch * (double)(model_bytes_a_token(&c, position) - weights);
 }
 
+/* A preset, or a folder's own name: where it lies is nobody's business. */
+static const char *model_name(const struct tps *t) {
+    const char *model = t->a->model.model, *slash = strrchr(model, '/');
+    return slash && slash[1] ? slash + 1 : model;
+}
+
 static struct throughput row_of(const struct tps *t, struct tps_side *side) {
     const struct tps_work *w = &t->a->work;
     struct engine_facts facts = engine_facts(t->side[0].opened.engine);
     return (struct throughput){
-        .model = t->a->model.model,
+        .model = model_name(t),
         .engine = side->name,
         .configs = side->configs,
         .dtype = dtype_name(facts.dtype),
@@ -234,7 +240,7 @@ static enum status report_transformers(struct tps *t) {
     for (int i = t->ours; i < t->sides; i++)
         for (int j = 0; j < t->ours; j++) {
             const struct tps_side *theirs = &t->side[i], *our = &t->side[j];
-            struct acceptance row = {.model = t->a->model.model,
+            struct acceptance row = {.model = model_name(t),
                                      .first = first,
                                      .second = our->configs,
                                      .batch = t->a->work.batch,
@@ -252,7 +258,7 @@ static enum status report_comparison(struct tps *t) {
     json_t *rows = json_array();
     json_object_set_new(t->json, "comparisons", rows);
     return tps_compare_report(&(struct tps_comparison){.compare = t->a->compare,
-                                                       .model = t->a->model.model,
+                                                       .model = model_name(t),
                                                        .work = &t->a->work,
                                                        .side = t->side,
                                                        .sides = t->ours,
@@ -265,7 +271,7 @@ static enum status report_comparison(struct tps *t) {
 static enum status report_profile(struct tps *t) {
     struct throughput row = row_of(t, &t->side[0]);
     tps_profile_report(t->profile, row.first_ms.median, t->a->json, t->json);
-    t->profile->loading.model = t->a->model.model;
+    t->profile->loading.model = model_name(t);
     if (!t->profile->loading.ratio.rounds) return STATUS_OK;
     return store_loading(t->store, t->run, &t->profile->loading);
 }
