@@ -102,7 +102,8 @@ struct plan {
     struct stage stage[MAX_STAGES];
     int stages;
     size_t scratch_bytes;
-    bool scratch_zeroed; /* before the first launch; every launch leaves it zero again */
+    bool scratch_zeroed; /* before the first launch of a problem; from then on only its launches use
+                            it */
 };
 
 /* |error| <= u_out |reference| + c u32 magnitude + floor, where magnitude is the sum of the
