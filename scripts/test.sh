@@ -149,7 +149,7 @@ check "links of README and docs" python3 scripts/check-links.py
 if [ -z "${FASTINFER_FAST:-}" ]; then
     check "build (gcc, sanitize)" make -s -j"$jobs" config=sanitize build-tests
     export ASAN_OPTIONS=detect_stack_use_after_return=1:detect_leaks=0
-    for name in test_simt test_kernels test_broken test_fill test_text test_config test_stats test_explain test_model test_safetensors test_weights test_model_config test_tokenizer test_sample test_sample_kernel test_library; do
+    for name in test_simt test_kernels test_broken test_parallel test_session test_fill test_text test_config test_stats test_explain test_model test_safetensors test_weights test_model_config test_tokenizer test_sample test_sample_kernel test_library; do
         [ -x "build/sanitize/tests/$name" ] || continue
         program "sanitize $name" env FASTINFER_TEST_POINTS=2 "build/sanitize/tests/$name"
     done
