@@ -161,6 +161,13 @@ static const struct shape shapes[] = {
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
+/* Of a GPU alone: activations in four pieces there, which tiles of 64 columns show on the CPU
+ * device. */
+static const struct shape on_gpu[] = {
+    {"decode_step",
+     "batch=16,hidden=1024,intermediate=8192,heads=8,kv_heads=2,head_dim=128",
+     {"vocab=64,layers=3,capacity=40"}}};
+
 static struct {
     struct device *device;
     struct support support;
@@ -439,6 +446,9 @@ static void add_kernel(const struct kernel *kernel) {
     for (int i = 0; i < SHAPES; i++)
         if (!strcmp(shapes[i].kernel, kernel->name))
             add_shape(kernel, &shapes[i], number++, t.points);
+    for (size_t i = 0; i < sizeof on_gpu / sizeof *on_gpu && t.gpu && !t.small; i++)
+        if (!strcmp(on_gpu[i].kernel, kernel->name))
+            add_shape(kernel, &on_gpu[i], 2, at_most(LARGE_POINTS, t.points));
     if (!number) { /* nobody wrote problems for it: what bench would verify its first one with */
         struct problem odd = verify_odd_problem(kernel, &kernel->problems[0]);
         problem_format(kernel, &odd, text);

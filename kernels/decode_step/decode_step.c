@@ -128,8 +128,8 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     if (p->dtype == DTYPE_F32) return refuse(why, "tensor cores multiply 16-bit elements here");
     if (n[HIDDEN] % 8 || n[INTERMEDIATE] % 8 || n[VOCAB] % 8)
         return refuse(why, "hidden, intermediate and vocab are not all multiples of 8");
-    if (n[HEAD_DIM] % 64 || n[HEADS] % n[KV_HEADS])
-        return refuse(why, "head_dim is no multiple of 64, or key heads do not divide the heads");
+    if (n[HEAD_DIM] % 64 || (n[HEAD_DIM] & (n[HEAD_DIM] - 1)) || n[HEADS] % n[KV_HEADS])
+        return refuse(why, "head_dim is not 64, 128 or 256, or key heads do not divide the heads");
     if (n[HEADS] / n[KV_HEADS] > 8)
         return refuse(why, "over 8 query heads a key head: no registers for them");
     if (t->value[COLUMNS] == 64 && device->kind == DEVICE_CUDA)
