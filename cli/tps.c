@@ -107,9 +107,7 @@ struct tps {
     struct tps_side *side;
     int sides, ours; /* all, and those that are our engine's */
     double read_gbps;
-    struct step_part part[TPS_MAX_PARTS];
-    int parts;
-    double step_us;
+    struct tps_profile *profile; /* NULL: not asked for */
     json_t *json;
 };
 
@@ -167,11 +165,17 @@ static double step_bytes(const struct tps *t) {
            (double)w->batch * (double)(model_bytes_a_token(&c, position) - weights);
 }
 
+/* A preset, or a folder's own name: where it lies is nobody's business. */
+static const char *model_name(const struct tps *t) {
+    const char *model = t->a->model.model, *slash = strrchr(model, '/');
+    return slash && slash[1] ? slash + 1 : model;
+}
+
 static struct throughput row_of(const struct tps *t, struct tps_side *side) {
     const struct tps_work *w = &t->a->work;
     struct engine_facts facts = engine_facts(t->side[0].opened.engine);
     return (struct throughput){
-        .model = t->a->model.model,
+        .model = model_name(t),
         .engine = side->name,
         .configs = side->configs,
         .dtype = dtype_name(facts.dtype),
@@ -212,6 +216,9 @@ static json_t *row_json(const struct throughput *r) {
 }
 
 static enum status report_sides(struct tps *t) {
+    struct tps_profile *p = t->profile;
+    struct step_profile parts, *profile = p ? &parts : NULL;
+    if (p) parts = (struct step_profile){p->part, p->prompt, p->parts, p->prompts};
     json_t *rows = json_array();
     json_object_set_new(t->json, "sides", rows);
     if (!t->a->json)
@@ -220,7 +227,7 @@ static enum status report_sides(struct tps *t) {
                t->side[0].opened.device->info.name);
     for (int i = 0; i < t->sides; i++) {
         struct throughput row = row_of(t, &t->side[i]);
-        TRY(store_throughput(t->store, t->run, &row, t->part, i ? 0 : t->parts));
+        TRY(store_throughput(t->store, t->run, &row, i ? NULL : profile));
         json_array_append_new(rows, row_json(&row));
         if (!t->a->json) print_row(&row);
     }
@@ -233,7 +240,7 @@ static enum status report_transformers(struct tps *t) {
     for (int i = t->ours; i < t->sides; i++)
         for (int j = 0; j < t->ours; j++) {
             const struct tps_side *theirs = &t->side[i], *our = &t->side[j];
-            struct acceptance row = {.model = t->a->model.model,
+            struct acceptance row = {.model = model_name(t),
                                      .first = first,
                                      .second = our->configs,
                                      .batch = t->a->work.batch,
@@ -251,7 +258,7 @@ static enum status report_comparison(struct tps *t) {
     json_t *rows = json_array();
     json_object_set_new(t->json, "comparisons", rows);
     return tps_compare_report(&(struct tps_comparison){.compare = t->a->compare,
-                                                       .model = t->a->model.model,
+                                                       .model = model_name(t),
                                                        .work = &t->a->work,
                                                        .side = t->side,
                                                        .sides = t->ours,
@@ -261,30 +268,12 @@ static enum status report_comparison(struct tps *t) {
                                                        .rows = rows});
 }
 
-static void report_profile(struct tps *t) {
-    double sum = 0;
-    json_t *parts = json_array();
-    for (int i = 0; i < t->parts; i++) sum += t->part[i].us * (double)t->part[i].calls;
-    if (!t->a->json)
-        printf("\n  %-18s %5s %9s %10s %8s %7s  problem\n", "kernel", "calls", "us each", "bytes",
-               "GB/s", "share");
-    for (int i = 0; i < t->parts; i++) {
-        const struct step_part *p = &t->part[i];
-        double share = p->us * (double)p->calls / t->step_us;
-        json_array_append_new(parts, json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f}", "kernel",
-                                               p->kernel, "problem", p->problem, "point", p->point,
-                                               "calls", (json_int_t)p->calls, "us", p->us, "bytes",
-                                               p->bytes, "share", share));
-        if (!t->a->json)
-            printf("  %-18s %5lld %9.2f %10.0f %8.1f %6.1f%%  %.60s\n", p->kernel,
-                   (long long)p->calls, p->us, p->bytes, p->bytes / p->us * 1e-3, 100 * share,
-                   p->problem);
-    }
-    if (!t->a->json)
-        printf("  the step: %.2f us; its parts alone: %.2f us, %+.2f us\n", t->step_us, sum,
-               sum - t->step_us);
-    json_object_set_new(t->json, "parts", parts);
-    json_object_set_new(t->json, "step_us", json_real(t->step_us));
+static enum status report_profile(struct tps *t) {
+    struct throughput row = row_of(t, &t->side[0]);
+    tps_profile_report(t->profile, row.first_ms.median, t->a->json, t->json);
+    t->profile->loading.model = model_name(t);
+    if (!t->profile->loading.ratio.rounds) return STATUS_OK;
+    return store_loading(t->store, t->run, &t->profile->loading);
 }
 
 static enum status begin(struct tps *t) {
@@ -319,13 +308,11 @@ static enum status work(struct tps *t) {
     TRY(begin(t));
     enum status status = measure(t);
     if (!status && t->a->profile) status = tps_choose(&t->side[0]);
-    if (!status && t->a->profile)
-        status = tps_profile(t->side[0].opened.engine, t->side[0].opened.device, t->part, &t->parts,
-                             &t->step_us);
+    if (!status && t->a->profile) status = tps_profile(&t->side[0].opened, &t->a->work, t->profile);
     if (!status) status = report_sides(t);
     if (!status) status = report_transformers(t);
     if (!status) status = report_comparison(t);
-    if (!status && t->a->profile) report_profile(t);
+    if (!status && t->a->profile) status = report_profile(t);
     struct run_seconds seconds = {.wall = now_s() - start};
     enum status ended = store_end_run(t->store, t->run, &seconds,
                                       status == STATUS_INTERRUPTED ? "interrupted"
@@ -340,12 +327,15 @@ static int32_t made_up(uint64_t *state) { return (int32_t)(3 + random_next(state
 static enum status one_model(struct arguments *a, json_t *all) {
     struct tps t = {.a = a, .json = json_object()};
     t.side = calloc(TPS_MAX_SIDES, sizeof *t.side);
-    enum status status = t.side ? work(&t) : fail(STATUS_SYSTEM, "out of memory");
+    if (a->profile) t.profile = calloc(1, sizeof *t.profile);
+    enum status status =
+        t.side && (t.profile || !a->profile) ? work(&t) : fail(STATUS_SYSTEM, "out of memory");
     for (int i = t.ours; i < t.sides; i++) tps_transformers_close(&t.side[i]);
     model_options_close(&t.side[0].opened); /* the others' is the same */
     store_close(t.store);
     json_array_append_new(all, t.json);
     free(t.side);
+    free(t.profile);
     return status;
 }
 

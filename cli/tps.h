@@ -65,9 +65,21 @@ enum status tps_transformers_repeat(struct tps_side *side, const struct tps_work
                                     double *first_ms, double *tokens_s);
 void tps_transformers_close(struct tps_side *side);
 
-/* Times the calls of each kernel and problem of a decode step as graphs of their own, and the
- * whole step (*step_us). The engine's sequences go on as if nothing had been. */
-enum status tps_profile(struct engine *engine, struct device *device, struct step_part *parts,
-                        int *part_count, double *step_us);
+/* Where the time goes: the calls of each kernel and problem of a decode step as graphs of their
+ * own, and the whole step; the parts of a prompt of work->prompt ids, alone; for a folder its
+ * loading against a plain read of its files, interleaved. Sequences must be begun anew afterwards.
+ */
+struct tps_profile {
+    struct step_part part[TPS_MAX_PARTS];
+    struct prompt_row prompt[TPS_MAX_PARTS];
+    int parts, prompts;
+    double step_us;
+    struct loading loading; /* rounds 0: not measured */
+};
+enum status tps_profile(const struct opened *opened, const struct tps_work *work,
+                        struct tps_profile *out);
+/* first_ms: what the whole prompt took to its first token. */
+void tps_profile_report(const struct tps_profile *profile, double first_ms, bool quiet,
+                        json_t *json);
 
 #endif

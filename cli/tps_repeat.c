@@ -1,4 +1,4 @@
-/* tps_repeat.c - one repeat of a side, and where a step's time goes. */
+/* tps_repeat.c - one repeat of a side. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -72,81 +72,4 @@ enum status tps_repeat(struct tps_side *side, const struct tps_work *work, bool 
     if (!keep) return STATUS_OK;
     side->first_ms[side->done] = first_ms, side->tokens_s[side->done++] = tokens_s;
     return STATUS_OK;
-}
-
-/* --- the profile ------------------------------------------------------------------------------ */
-
-enum { PASSES = 20, WARM = 3 };
-
-static enum status time_program(struct device *device, struct program *program, double *us) {
-    double ns, each[PASSES];
-    for (int i = -WARM; i < PASSES; i++) {
-        TRY(device->ops->mark(device, 0));
-        TRY(program_run(program));
-        TRY(device->ops->mark(device, 1));
-        TRY(device->ops->synchronize(device));
-        TRY(device->ops->elapsed(device, &ns));
-        if (i >= 0) each[i] = ns * 1e-3;
-    }
-    *us = stats_summarise(each, PASSES, 0).median;
-    return STATUS_OK;
-}
-
-static bool same_part(const struct program_line *a, const struct program_line *b) {
-    return a->variant == b->variant;
-}
-
-static enum status time_part(struct device *device, struct program *step, int first,
-                             struct step_part *part) {
-    struct program_line line = program_at(step, first);
-    struct cost cost = line.kernel->cost(line.problem);
-    struct program *alone;
-    snprintf(part->kernel, sizeof part->kernel, "%s", line.kernel->name);
-    problem_format(line.kernel, line.problem, part->problem);
-    point_format(line.kernel, &line.variant->point, part->point);
-    part->bytes = cost.read_bytes + cost.write_bytes, part->calls = 0;
-    for (int i = first; i < program_count(step); i++) {
-        struct program_line other = program_at(step, i);
-        part->calls += same_part(&line, &other);
-    }
-    TRY(program_select(step, line.variant, &alone));
-    enum status status = time_program(device, alone, &part->us);
-    program_free(alone);
-    part->us /= (double)part->calls;
-    return status;
-}
-
-enum status tps_profile(struct engine *engine, struct device *device, struct step_part *parts,
-                        int *part_count, double *step_us) {
-    struct program *step;
-    struct engine_state *state;
-    *part_count = 0;
-    TRY(engine_step(engine, &step));
-    TRY(engine_save(engine, &state));
-    enum status status = STATUS_OK;
-    for (int i = 0; i < program_count(step) && !status && *part_count < TPS_MAX_PARTS; i++) {
-        struct program_line line = program_at(step, i);
-        bool seen = false;
-        for (int j = 0; j < i && !seen; j++) {
-            struct program_line other = program_at(step, j);
-            seen = same_part(&line, &other);
-        }
-        if (!seen) status = time_part(device, step, i, &parts[(*part_count)++]);
-        if (!status) status = engine_restore(engine, state);
-    }
-    /* the choice moves positions on: each pass of the whole step begins where it was */
-    double each[PASSES], ns;
-    for (int i = -WARM; i < PASSES && !status; i++) {
-        status = engine_restore(engine, state);
-        if (!status) status = device->ops->mark(device, 0);
-        if (!status) status = program_run(step);
-        if (!status) status = device->ops->mark(device, 1);
-        if (!status) status = device->ops->synchronize(device);
-        if (!status) status = device->ops->elapsed(device, &ns);
-        if (!status && i >= 0) each[i] = ns * 1e-3;
-    }
-    if (!status) *step_us = stats_summarise(each, PASSES, 0).median;
-    enum status restored = engine_restore(engine, state);
-    engine_state_free(state);
-    return status ? status : restored;
 }

@@ -59,6 +59,16 @@ struct engine_facts engine_facts(const struct engine *engine);
 /* As weights_find(). What is written there counts from the next launch on. */
 enum status engine_weight(const struct engine *engine, const char *name, struct weight_view *out);
 
+/* For profiles: the parts of a layer's way through a prompt, and one of them alone, enqueued for
+ * all layers and `count` positions of sequence 0, whose cache then holds nonsense: it must be begun
+ * anew. false: there is no such part, or prompts go through as steps. */
+struct prompt_part {
+    const char *name;
+    bool product; /* of matrices, by a library */
+};
+bool engine_prompt_part(const struct engine *engine, int index, struct prompt_part *out);
+enum status engine_prompt_run(struct engine *engine, int index, int64_t count);
+
 /* Decodes otherwise from now on. Sequences go on; programs are made anew when they are next needed.
  * STATUS_ARGUMENT: FORM_PERSISTENT where it cannot be had. */
 enum status engine_choose(struct engine *engine, const struct engine_choice *choice);

@@ -95,25 +95,70 @@ static enum status swiglu(struct pass *p) {
     return shelf_launch(p->engine->shelf, &call);
 }
 
+static const struct layer_weights *weights_of(const struct pass *p) {
+    return &p->engine->weights->layer[p->layer];
+}
+static enum status norm_input(struct pass *p) { return norm(p, weights_of(p)->input_norm); }
+static enum status norm_post(struct pass *p) { return norm(p, weights_of(p)->post_norm); }
+static enum status make_qkv(struct pass *p) {
+    const struct model_config *c = &p->engine->model->config;
+    const int64_t shape[] = {c->hidden, (c->heads + 2 * c->kv_heads) * c->head_dim};
+    const struct workspace *at = &p->engine->prefill;
+    return multiply(p, at->normed, weights_of(p)->qkv, at->qkv, shape, false);
+}
+static enum status project(struct pass *p) {
+    const struct model_config *c = &p->engine->model->config;
+    const int64_t shape[] = {c->heads * c->head_dim, c->hidden};
+    const struct workspace *at = &p->engine->prefill;
+    TRY(multiply(p, at->attention, weights_of(p)->o, at->residual, shape, true));
+    return weights_of(p)->o_bias ? add_bias(p, weights_of(p)->o_bias) : STATUS_OK;
+}
+static enum status make_gate_up(struct pass *p) {
+    const struct model_config *c = &p->engine->model->config;
+    const int64_t shape[] = {c->hidden, 2 * c->intermediate};
+    const struct workspace *at = &p->engine->prefill;
+    return multiply(p, at->normed, weights_of(p)->gate_up, at->gate_up, shape, false);
+}
+static enum status go_down(struct pass *p) {
+    const struct model_config *c = &p->engine->model->config;
+    const int64_t shape[] = {c->intermediate, c->hidden};
+    const struct workspace *at = &p->engine->prefill;
+    return multiply(p, at->activation, weights_of(p)->down, at->residual, shape, true);
+}
+
+/* What a layer is made of. */
+static const struct {
+    struct prompt_part part;
+    enum status (*run)(struct pass *);
+} parts[] = {{{"norm_wide, of the input", false}, norm_input},
+             {{"product, to q, k and v", true}, make_qkv},
+             {{"qkv_append", false}, append},
+             {{"attention_prefill", false}, attend},
+             {{"product, of attention", true}, project},
+             {{"norm_wide, before the MLP", false}, norm_post},
+             {{"product, to gate and up", true}, make_gate_up},
+             {{"swiglu", false}, swiglu},
+             {{"product, down", true}, go_down}};
+enum { PARTS = sizeof parts / sizeof *parts };
+
 static enum status layer(struct pass *p) {
-    const struct engine *e = p->engine;
-    const struct model_config *c = &e->model->config;
-    const struct workspace *at = &e->prefill;
-    const struct layer_weights *w = &e->weights->layer[p->layer];
-    const int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const int64_t to_qkv[] = {c->hidden, q + 2 * kv}, to_o[] = {q, c->hidden},
-                  to_gate[] = {c->hidden, 2 * c->intermediate},
-                  to_down[] = {c->intermediate, c->hidden};
-    TRY(norm(p, w->input_norm));
-    TRY(multiply(p, at->normed, w->qkv, at->qkv, to_qkv, false));
-    TRY(append(p));
-    TRY(attend(p));
-    TRY(multiply(p, at->attention, w->o, at->residual, to_o, true));
-    if (w->o_bias) TRY(add_bias(p, w->o_bias));
-    TRY(norm(p, w->post_norm));
-    TRY(multiply(p, at->normed, w->gate_up, at->gate_up, to_gate, false));
-    TRY(swiglu(p));
-    return multiply(p, at->activation, w->down, at->residual, to_down, true);
+    for (int i = 0; i < PARTS; i++) TRY(parts[i].run(p));
+    return STATUS_OK;
+}
+
+bool engine_prompt_part(const struct engine *e, int index, struct prompt_part *out) {
+    if (!e->matmul || index < 0 || index >= PARTS) return false;
+    *out = parts[index].part;
+    return true;
+}
+
+enum status engine_prompt_run(struct engine *e, int index, int64_t count) {
+    struct pass p = {.engine = e};
+    for (; p.start < count; p.start += p.rows) {
+        p.rows = count - p.start < e->prefill_rows ? count - p.start : e->prefill_rows;
+        for (p.layer = 0; p.layer < e->model->config.layers; p.layer++) TRY(parts[index].run(&p));
+    }
+    return STATUS_OK;
 }
 
 static enum status embed(struct pass *p) {

@@ -383,6 +383,11 @@ void safetensors_close(struct safetensors *files) {
     free(files->shards), free(files->tensors), free(files);
 }
 
+int safetensors_files(const struct safetensors *files) { return files->shard_count; }
+const char *safetensors_path(const struct safetensors *files, int index) {
+    return files->shards[index].path;
+}
+
 int safetensors_count(const struct safetensors *files) { return (int)files->count; }
 const struct tensor *safetensors_at(const struct safetensors *files, int index) {
     return &files->tensors[index];

@@ -38,6 +38,9 @@ enum status safetensors_open_memory(const void *file, size_t bytes, const char *
                                     struct safetensors **out);
 void safetensors_close(struct safetensors *files); /* NULL is fine */
 
+int safetensors_files(const struct safetensors *files);
+const char *safetensors_path(const struct safetensors *files, int index);
+
 int safetensors_count(const struct safetensors *files);
 const struct tensor *safetensors_at(const struct safetensors *files, int index); /* by name */
 const struct tensor *safetensors_find(const struct safetensors *files, const char *name); /* NULL */

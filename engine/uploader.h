@@ -1,6 +1,6 @@
-/* uploader.h - much host memory to a device, at the pace of the slower of the two: some threads copy
- * into pinned memory (what is mapped from a file is read by that) while the piece before is on its
- * way. */
+/* uploader.h - much host memory to a device, at the pace of the slower of the two: some threads
+ * copy into pinned memory (what is mapped from a file is read by that) while the piece before is on
+ * its way. */
 #ifndef FASTINFER_UPLOADER_H
 #define FASTINFER_UPLOADER_H
 

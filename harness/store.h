@@ -11,7 +11,7 @@
 #include "harness/record.h"
 #include "harness/session.h"
 
-enum { STORE_VERSION = 4 };
+enum { STORE_VERSION = 5 };
 
 struct store;
 

@@ -17,7 +17,9 @@ static struct value positive(double value) { return value > 0 ? REAL(value) : NO
 #define NOW_SQL "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 
 static enum status write_rows(struct store *s, int64_t run, const struct throughput *t,
-                              const struct step_part *parts, int part_count) {
+                              const struct step_profile *profile) {
+    static const struct step_profile none;
+    const struct step_profile *p = profile ? profile : &none;
     int64_t id;
     TRY(RUN(s,
             "INSERT INTO throughput (run_id, model, engine, configs, dtype, batch, prompt, "
@@ -30,20 +32,33 @@ static enum status write_rows(struct store *s, int64_t run, const struct through
             REAL(t->tokens_s.median), REAL(t->tokens_s.low), REAL(t->tokens_s.high),
             positive(t->step_bytes), positive(t->read_gbps), positive(t->token_mj),
             t->memory_bytes ? INTEGER(t->memory_bytes) : NOTHING));
-    for (int i = 0; i < part_count; i++)
+    for (int i = 0; i < p->part_count; i++)
         TRY(RUN(s,
                 "INSERT INTO step_part (throughput_id, kernel, problem, point, calls, us, bytes) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                NULL, INTEGER(id), TEXT(parts[i].kernel), TEXT(parts[i].problem),
-                TEXT(parts[i].point), INTEGER(parts[i].calls), REAL(parts[i].us),
-                REAL(parts[i].bytes)));
+                NULL, INTEGER(id), TEXT(p->parts[i].kernel), TEXT(p->parts[i].problem),
+                TEXT(p->parts[i].point), INTEGER(p->parts[i].calls), REAL(p->parts[i].us),
+                REAL(p->parts[i].bytes)));
+    for (int i = 0; i < p->prompt_count; i++)
+        TRY(RUN(s, "INSERT INTO prompt_part (throughput_id, part, product, us) VALUES (?, ?, ?, ?)",
+                NULL, INTEGER(id), TEXT(p->prompt[i].part), INTEGER(p->prompt[i].product),
+                REAL(p->prompt[i].us)));
     return STATUS_OK;
 }
 
 enum status store_throughput(struct store *s, int64_t run, const struct throughput *row,
-                             const struct step_part *parts, int part_count) {
+                             const struct step_profile *profile) {
     TRY(store_sql(s, "BEGIN IMMEDIATE", NULL, 0, NULL));
-    return store_end_transaction(s, write_rows(s, run, row, parts, part_count));
+    return store_end_transaction(s, write_rows(s, run, row, profile));
+}
+
+enum status store_loading(struct store *s, int64_t run, const struct loading *l) {
+    return RUN(s,
+               "INSERT INTO loading (run_id, model, bytes, rounds, seconds, plain_seconds, ratio, "
+               "low, high, date) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, " NOW_SQL ")",
+               NULL, INTEGER(run), TEXT(l->model), INTEGER(l->bytes), INTEGER(l->ratio.rounds),
+               REAL(l->seconds), REAL(l->plain_seconds), REAL(l->ratio.ratio), REAL(l->ratio.low),
+               REAL(l->ratio.high));
 }
 
 enum status store_acceptance(struct store *s, int64_t run, const struct acceptance *a) {

@@ -18,6 +18,22 @@ struct step_part {
     int64_t calls;
     double us, bytes; /* a call */
 };
+struct prompt_row { /* a part of a prompt's way through all layers */
+    const char *part;
+    bool product;
+    double us;
+};
+struct step_profile { /* where the time goes; NULL to store_throughput(): not asked */
+    const struct step_part *parts;
+    const struct prompt_row *prompt;
+    int part_count, prompt_count;
+};
+struct loading { /* a folder's weights to the device against a plain read of its files */
+    const char *model;
+    int64_t bytes;
+    double seconds, plain_seconds;
+    struct ratio ratio; /* over 1: loading takes longer */
+};
 struct acceptance {
     const char *model, *first, *second, *kernel; /* kernel NULL: all of them */
     int64_t batch, prompt, generated;
@@ -29,7 +45,8 @@ enum verdict_of_acceptance acceptance_verdict(const struct ratio *ratio);
 const char *acceptance_text(enum verdict_of_acceptance verdict);
 
 enum status store_throughput(struct store *store, int64_t run, const struct throughput *row,
-                             const struct step_part *parts, int part_count);
+                             const struct step_profile *profile);
+enum status store_loading(struct store *store, int64_t run, const struct loading *row);
 enum status store_acceptance(struct store *store, int64_t run, const struct acceptance *row);
 
 #endif

@@ -69,7 +69,10 @@ DEVICE uint4 ptx_load_relaxed(const uint4 *p) { // four words
 }
 DEVICE uint4 ptx_load_relaxed_pair(const uint4 *p) { // two words of 8 bytes
     unsigned long long a, b;
-    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(p) : "memory");
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(a), "=l"(b)
+                 : "l"(p)
+                 : "memory");
     return make_uint4((unsigned)a, (unsigned)(a >> 32), (unsigned)b, (unsigned)(b >> 32));
 }
 DEVICE void ptx_store_relaxed(unsigned *p, unsigned v) {

@@ -4,6 +4,7 @@
 # usage: test_config.sh PROGRAM SCRATCH
 program=$(realpath "$1")
 scratch=$(realpath "$2")
+[ -d "$scratch" ] || exit 2
 export FASTINFER_CACHE="$scratch/cache"
 unset FASTINFER_CONFIGS FASTINFER_KERNELS
 number=0 failures=0

@@ -3,6 +3,7 @@
 # usage: test_gate.sh PROGRAM SCRATCH
 program=$(realpath "$1")
 scratch=$(realpath "$2")
+[ -d "$scratch" ] || exit 2
 number=0 failures=0
 ok() { number=$((number + 1)); echo "ok $number - $1"; }
 not_ok() { number=$((number + 1)); failures=$((failures + 1)); echo "not ok $number - $1"; shift; printf '# %s\n' "$@"; }

@@ -218,7 +218,7 @@ static void fresh_has_version_tables_and_views(void **state) {
     says(path,
          "SELECT group_concat(name) FROM (SELECT name FROM sqlite_master WHERE type = 'view' "
          "ORDER BY name)",
-         "best,latest_contest,results,throughputs,traffic,tuned");
+         "best,latest_contest,prompts,results,throughputs,traffic,tuned");
     says(path, "SELECT COUNT(*) FROM results", "0");
     says(path, "SELECT kind || slug || arch FROM device", "cudanvidia-h20090");
     says(path,

@@ -4,6 +4,7 @@
 # usage: test_tps.sh PROGRAM SCRATCH
 program=$(realpath "$1")
 scratch=$(realpath "$2")
+[ -d "$scratch" ] || exit 2
 root=$(cd "$(dirname "$0")/.." && pwd)
 number=0 failures=0
 ok() { number=$((number + 1)); echo "ok $number - $1"; }
@@ -110,6 +111,14 @@ same "a step's calls are all there" \
     "attention_decode 2, embed 1, gemv_norm 3, gemv_norm_swiglu 2, gemv_residual 4, sample 1"
 same "they are shown" "$(grep -cE '^  (attention_decode|embed|gemv_norm|gemv_norm_swiglu|gemv_residual|sample) +[0-9]+ +[0-9.]+' out)" "$(sql 'SELECT count(*) FROM step_part')"
 same "beside the step" "$(grep -cE 'the step: [0-9.]+ us; its parts alone: [0-9.]+ us' out)" 1
+same "a prompt's parts are there, 4 of them products" \
+    "$(sql "SELECT count(*), sum(product), min(us) > 0 FROM prompt_part")" "9|4|1"
+same "and are shown" "$(grep -cE 'the parts alone [0-9.]+ ms, the products among them [0-9.]+ ms' out)" 1
+same "a preset is not loaded" "$(sql "SELECT count(*) FROM loading")" 0
+"$program" tps --model model --device cpu --generate 3 --prompt 5 --no-transformers --repeat 2 --profile \
+    --db "$scratch/load.db" --quiet >out 2>err
+same "loading a folder is compared with reading it" \
+    "$? $(grep -cE 'loading [0-9.]+ GB takes .* a plain read of the files' out)" "0 1"
 "$program" $tps --repeat 2 --json --profile >json 2>err
 same "JSON ends well" "$?" 0
 same "it is the row" \

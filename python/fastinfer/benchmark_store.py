@@ -14,7 +14,7 @@ from . import __version__
 from .benchmark_models import BadInput
 from .library import _TREE
 
-SCHEMA = 4
+SCHEMA = 5
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 
 # As `fastinfer export --tables` has them.

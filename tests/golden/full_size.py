@@ -12,6 +12,7 @@ Passes where, in each form of the engine's step,
   - the engine's first choice is fp32's wherever fp32's margin exceeds twice the engine's error there;
   - at least 200 of the 256 positions have such a margin.
 
+--db FILE: `fastinfer tps --profile` of each folder as well.
 --small: the same code over a model of two layers and a CPU, to see that the script works.
 Prints "ok" and "not ok" lines and a JSON object a model and form; exits 1 where one is not ok.
 """
@@ -105,6 +106,13 @@ def judge(name, form, right, half, ours, least):
     return all(checks.values())
 
 
+def profile(program, folder, device, db):
+    """Where a prompt's time goes, and loading beside a plain read of the files."""
+    subprocess.run([program, "tps", "--model", str(folder), "--dtype", "fp16", "--device", device,
+                    "--profile", "--no-transformers", "--prompt", "512", "--generate", "32",
+                    "--repeat", "7", "--db", db, "--quiet"], check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
     parser.add_argument("program")
@@ -112,6 +120,7 @@ def main():
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--new", type=int, default=256, help="positions that are compared")
+    parser.add_argument("--db", help="also `tps --profile` of each folder, into this database")
     parser.add_argument("--forms", nargs="+", default=["launches", "persistent"])
     a = parser.parse_args()
     device = "cpu" if a.small else a.device
@@ -120,7 +129,7 @@ def main():
         with tempfile.TemporaryDirectory() as scratch:
             scratch = pathlib.Path(scratch)
             model = make(name, a.small, device)
-            model.save_pretrained(scratch / "model")
+            model.save_pretrained(scratch / f"{name}-saved")
             ids = torch.randint(3, 500, (1, PROMPT), device=device,
                                 generator=torch.Generator(device).manual_seed(2))
             model = model.float()
@@ -131,9 +140,11 @@ def main():
             if device != "cpu":
                 torch.cuda.empty_cache()
             for form in a.forms:
-                ours = engine_rows(a.program, scratch / "model", ids[0].tolist(), form, device,
+                ours = engine_rows(a.program, scratch / f"{name}-saved", ids[0].tolist(), form, device,
                                    scratch)[:-1]
                 good &= judge(name, form, right, half, ours, a.new * 200 // 256)
+            if a.db:
+                profile(a.program, scratch / f"{name}-saved", device, a.db)
     sys.exit(not good)
 
 
