@@ -11,9 +11,19 @@ static const char *either(const struct csv *csv, const char *a, const char *b) {
 
 static enum status tokens(struct page *page, const struct exported *e) {
     const struct csv *tps = &e->tps;
-    static const char *const headings[] = {
-        "model",      "engine",    "configuration", ">batch",           ">prompt",
-        ">generated", ">tokens/s", ">interval",     ">first token, ms", ">% of the read limit"};
+    static const char *const headings[] = {"model",
+                                           "engine",
+                                           "form",
+                                           "configuration",
+                                           "same run",
+                                           ">batch",
+                                           ">prompt",
+                                           ">generated",
+                                           ">tokens/s",
+                                           ">interval",
+                                           ">first token, ms",
+                                           ">% of the read limit",
+                                           ">over HuggingFace eager"};
     char caption[512], origin[400];
     report_section(page, e, 3, "tokens", "Tokens a second, end to end");
     if (!tps->rows) {
@@ -22,17 +32,19 @@ static enum status tokens(struct page *page, const struct exported *e) {
         return STATUS_OK;
     }
     TRY(report_picture(page, e, "tps", tps, "tokens", "",
-                       "Tokens a second of all sequences together, decode alone; whiskers are 95% "
+                       "Tokens a second of each sequence, decode alone; whiskers are 95% "
                        "intervals. The line is what reading the weights and the cache once a step "
                        "allows at the measured read rate."));
     report_origin(tps, origin, sizeof origin);
     snprintf(caption, sizeof caption, "Every setting that was timed: %s.", origin);
-    page_table(page, caption, headings, 10);
+    page_table(page, caption, headings, 13);
     for (int i = 0; i < tps->rows; i++) {
         const char *cells[] = {
             csv_cell(tps, i, "model"),
             csv_cell(tps, i, "engine"),
+            csv_cell(tps, i, "form"),
             csv_cell(tps, i, "configs"),
+            csv_cell(tps, i, "beside"),
             csv_cell(tps, i, "batch"),
             csv_cell(tps, i, "prompt"),
             csv_cell(tps, i, either(tps, "generate", "generated")),
@@ -40,7 +52,8 @@ static enum status tokens(struct page *page, const struct exported *e) {
             report_interval(tps, i, either(tps, "low", "tokens_low"),
                             either(tps, "high", "tokens_high"), 1),
             report_number(csv_number(tps, i, either(tps, "ttft_ms", "first_ms")), 2),
-            report_number(csv_number(tps, i, "percent_of_read"), 1)};
+            report_number(csv_number(tps, i, "percent_of_read"), 1),
+            report_number(csv_number(tps, i, "hf_ratio"), 2)};
         page_row(page, cells);
     }
     page_table_end(page);
@@ -56,8 +69,9 @@ static enum status position(struct page *page, const struct exported *e) {
         return STATUS_OK;
     }
     return report_picture(page, e, "position", &e->position, "position", "",
-                          "The time of one decode step against the position it is at; bands are "
-                          "95% intervals.");
+                          "The time of one decode step against the position it is at; whiskers are "
+                          "95% intervals, the dashed line is what reading the weights and the "
+                          "cache takes at the measured read rate.");
 }
 
 /* One a model, in the order of the file. */
