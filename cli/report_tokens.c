@@ -33,7 +33,8 @@ static enum status tokens(struct page *page, const struct exported *e) {
     }
     TRY(report_picture(page, e, "tps", tps, "tokens", "",
                        "Tokens a second of each sequence, decode alone; whiskers are 95% "
-                       "intervals. The line is what reading the weights and the cache once a step "
+                       "intervals, with under six repeats the least and the most. The line is what "
+                       "reading the weights and the cache once a step "
                        "allows at the measured read rate."));
     report_origin(tps, origin, sizeof origin);
     snprintf(caption, sizeof caption, "Every setting that was timed: %s.", origin);
@@ -70,7 +71,8 @@ static enum status position(struct page *page, const struct exported *e) {
     }
     return report_picture(page, e, "position", &e->position, "position", "",
                           "The time of one decode step against the position it is at; whiskers are "
-                          "95% intervals, the dashed line is what reading the weights and the "
+                          "95% intervals, with under six repeats the least and the most; the "
+                          "dashed line is what reading the weights and the "
                           "cache takes at the measured read rate.");
 }
 
