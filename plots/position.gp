@@ -47,7 +47,7 @@ do for [form in forms] {
     plot for [k = 1:lines] table using (num("position")):(mine(k, "us")):(mine(k, "low_us")):(mine(k, "high_us")) \
              with yerrorbars lt k lw 1.5 pt 0 notitle, \
          for [k = 1:lines] table using (num("position")):(mine(k, "us")) with linespoints lt k title titles[k], \
-         for [k = 1:has_limit * lines] table using (num("position")):(limit(k)) with lines lw 2 lc rgb "#808080" \
-             dt (6, 3) title (k == 1 ? "the read limit" : "")
+         for [k = 1:lines] table using (num("position")):(limit(k)) with lines lw 2 lc rgb "#808080" \
+             dt (6, 3) title (has_limit && k == 1 ? "the read limit" : "")
     unset output
 }
