@@ -16,6 +16,7 @@
 #include "runtime/compile.h"
 #include "runtime/config.h"
 #include "runtime/json_text.h"
+#include "runtime/parallel.h"
 
 #ifndef FASTINFER_COMMIT
 #define FASTINFER_COMMIT "unknown"
@@ -37,10 +38,10 @@ static enum status ask(struct bench *b, int worker, const char *op, json_t **rep
 }
 
 static enum status start_workers(struct bench *b, const char *device) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int cores = parallel_cores();
     b->pool.open_request = worker_open_request(b->options->seed, b->options->baselines);
     if (!strcmp(device, "cpu")) {
-        b->device_workers = cores < 1 ? 1 : (int)cores;
+        b->device_workers = cores;
         return pool_add(&b->pool, device, b->device_workers);
     }
     bool all = !strcmp(device, "cuda:all");
@@ -50,7 +51,7 @@ static enum status start_workers(struct bench *b, const char *device) {
         snprintf(one, sizeof one, "cuda:%d", i);
         TRY(pool_add(&b->pool, all ? one : device, 1));
     }
-    int compilers = (int)cores - b->device_workers; /* a measuring process keeps its core */
+    int compilers = cores - b->device_workers; /* a measuring process keeps its core */
     return pool_add(&b->pool, "", compilers < 1 ? 1 : compilers > 24 ? 24 : compilers);
 }
 

@@ -69,6 +69,7 @@ struct group { /* what compiles to the same binaries: kernel, compiled sizes, dt
     int *wanted, wanted_count;  /* points to be compiled, in that order */
     bool *is_wanted, *compiled; /* each point */
     int sent, done;             /* of the wanted ones: with the compilers, and back */
+    double compile_s;           /* that those which are back took, 0 for what was in the cache */
     bool *deadly;               /* each point: it killed a worker */
     int facts_sent;             /* of the wanted ones, for facts_arch, see bench_work.h */
 };
@@ -90,10 +91,11 @@ struct cell { /* one kernel, problem and policy */
     int best_count;
     struct point fallback, configured;
     bool has_configured, contest_sent, finished;
-    bool alone;           /* its contest goes without baselines: with them it killed the worker */
-    double longest_s;     /* that a point which ran took, with its verification */
-    int fresh;            /* points measured now, not found in the database */
-    struct cell *ceiling; /* the stream cell of the same bytes; NULL for stream itself */
+    bool alone; /* its contest goes without baselines: with them it killed the worker */
+    double longest_s, shortest_s; /* that a point which ran took, with its verification */
+    double starved_s;             /* since when no point that waits has its binary; 0: one has */
+    int fresh;                    /* points measured now, not found in the database */
+    struct cell *ceiling;         /* the stream cell of the same bytes; NULL for stream itself */
 };
 
 enum { MAX_GROUPS = 512 };

@@ -6,38 +6,11 @@
 #include <string.h>
 
 #include "harness/worker.h"
+#include "runtime/clock.h"
 #include "runtime/json_text.h"
 
-enum { CPU_BATCH = 16, CUDA_BATCH = 3, CONTENDERS = 3 };
+enum { CONTENDERS = 3 };
 volatile sig_atomic_t bench_interrupted;
-
-int cell_position(const struct cell *c, int point) {
-    for (int i = 0; i < c->points; i++)
-        if (c->order[i] == point) return i;
-    return -1;
-}
-
-bool cell_same_chain(const struct cell *a, const struct cell *b) {
-    return a->group == b->group && !memcmp(&a->policy, &b->policy, sizeof a->policy);
-}
-
-enum status cell_queue(struct cell *c, int point) {
-    struct group *g = c->group;
-    if (c->points == c->capacity) {
-        int capacity = c->capacity ? 2 * c->capacity : 32;
-        int *order = realloc(c->order, (size_t)capacity * sizeof *order);
-        if (order) c->order = order;
-        double *ns = realloc(c->ns, (size_t)capacity * sizeof *ns);
-        if (ns) c->ns = ns;
-        if (!order || !ns) return fail(STATUS_SYSTEM, "out of memory");
-        c->capacity = capacity;
-    }
-    c->ns[c->points] = NAN;
-    c->order[c->points++] = point;
-    if (!g->is_wanted[point]) g->wanted[g->wanted_count++] = point;
-    g->is_wanted[point] = true;
-    return STATUS_OK;
-}
 
 /* --- requests
  * -------------------------------------------------------------------------------------- */
@@ -55,37 +28,28 @@ json_t *bench_point_json(const struct kernel *kernel, const struct point *point)
     return json_string(text);
 }
 
-static struct limits scan_limits(const struct bench *b) {
-    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 3, 0.05, 2, false};
-    return (struct limits){10, b->options->quick ? 10 : 16, 0.005, 0.2, false};
+/* A search learns nothing from how far exactly a point lies behind by a quarter; a scan of a whole
+ * space is there to tell. */
+static struct limits scan_limits(const struct bench *b, const struct cell *c) {
+    const double hopeless = 1.25;
+    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 3, 0.05, 2, false, 0};
+    struct limits limits = {10, b->options->quick ? 10 : 16, 0.005, 0.2, false, 0};
+    if (b->chooser && !b->options->exhaust && c->best_count)
+        limits.hopeless_ns = hopeless * c->best_ns[0];
+    return limits;
 }
 static struct limits contest_limits(const struct bench *b) {
-    if (b->out->device.kind == DEVICE_CPU) return (struct limits){3, 5, 0.05, 3, b->options->tune};
-    return (struct limits){15, b->options->quick ? 25 : 60, 0.005, 0.6, b->options->tune};
+    if (b->out->device.kind == DEVICE_CPU)
+        return (struct limits){3, 5, 0.05, 3, b->options->tune, 0};
+    return (struct limits){15, b->options->quick ? 25 : 60, 0.005, 0.6, b->options->tune, 0};
 }
 
-static enum status send(struct bench *b, int worker, json_t *request, struct job job,
-                        double seconds) {
+enum status bench_send(struct bench *b, int worker, json_t *request, struct job job,
+                       double seconds) {
     struct job *copy = malloc(sizeof *copy);
     *copy = job;
     copy->prompt = !b->starved[worker];
     return pool_send(&b->pool, worker, request, copy, seconds);
-}
-
-static enum status send_compile(struct bench *b, int worker, struct group *g, int arch) {
-    int *sent = arch == b->arch ? &g->sent : &g->facts_sent;
-    int batch = arch ? CUDA_BATCH : CPU_BATCH, count = g->wanted_count - *sent;
-    if (count > batch) count = batch;
-    json_t *request = bench_request("compile", g->kernel, &g->problem), *points = json_array();
-    for (int i = 0; i < count; i++)
-        json_array_append_new(points, bench_point_json(g->kernel, &g->point[g->wanted[*sent + i]]));
-    json_object_set_new(request, "points", points);
-    json_object_set_new(request, "arch", json_integer(arch));
-    json_object_set_new(request, "check", json_boolean(*sent == 0 && arch == b->arch));
-    struct job job = {
-        .kind = JOB_COMPILE, .group = g, .first = *sent, .count = count, .arch = arch};
-    *sent += count;
-    return send(b, worker, request, job, 300);
 }
 
 /* A point may take ten times what the slowest of its cell took; the first ones have a minute. */
@@ -96,14 +60,14 @@ static double time_limit(const struct bench *b, const struct cell *c) {
 
 static enum status send_evaluate(struct bench *b, int worker, struct cell *c, int position) {
     const struct point *point = &c->group->point[c->order[position]];
-    struct limits limits = scan_limits(b);
+    struct limits limits = scan_limits(b, c);
     json_t *request = bench_request("evaluate", c->group->kernel, &c->problem);
     json_object_set_new(request, "policy", json_string(policy_text(c->policy)));
     json_object_set_new(request, "point", bench_point_json(c->group->kernel, point));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->owner = worker, b->current[worker] = c;
     b->out->served[worker]++;
-    return send(
+    return bench_send(
         b, worker, request,
         (struct job){.kind = JOB_EVALUATE, .group = c->group, .cell = c, .position = position},
         time_limit(b, c));
@@ -144,8 +108,8 @@ static enum status send_contest(struct bench *b, int worker, struct cell *c) {
     json_object_set_new(request, "energy", json_boolean(b->options->energy));
     json_object_set_new(request, "limits", limits_to_json(&limits));
     c->contest_sent = true;
-    return send(b, worker, request, (struct job){.kind = JOB_CONTEST, .group = c->group, .cell = c},
-                120);
+    return bench_send(b, worker, request,
+                      (struct job){.kind = JOB_CONTEST, .group = c->group, .cell = c}, 120);
 }
 
 /* --- what a point's turn is
@@ -234,11 +198,23 @@ static enum status settled_before(struct bench *b, struct cell *c, int position,
     return STATUS_OK;
 }
 
-/* Has the next point its binary? A plan's points wait for all of their group: which of them are
- * twins must not hang on what was compiled first. */
-static bool is_ready(const struct bench *b, const struct cell *c) {
+/* Brings a point that has its binary to the front of those that were not sent; false: none has. A
+ * chooser's points need not wait for one another. A plan's wait for all of their group: which of
+ * them are twins must not hang on what was compiled first. */
+static bool bring_ready(const struct bench *b, struct cell *c) {
     const struct group *g = c->group;
-    return b->chooser ? g->compiled[c->order[c->sent]] : g->done == g->wanted_count;
+    if (!b->chooser) return c->sent < c->points && g->done == g->wanted_count;
+    for (int i = c->sent; i < c->points; i++) {
+        int point = c->order[i];
+        if (!g->compiled[point]) continue;
+        memmove(&c->order[c->sent + 1], &c->order[c->sent],
+                (size_t)(i - c->sent) * sizeof *c->order);
+        c->order[c->sent] = point;
+        c->starved_s = 0;
+        return true;
+    }
+    if (c->starved_s <= 0 && c->sent < c->points) c->starved_s = clock_seconds();
+    return false;
 }
 
 /* A resumed cell with nothing new and a contest on record has nothing left to do. */
@@ -263,8 +239,9 @@ static enum status finish_point(struct bench *b, struct cell *c, int position) {
 /* Sends the cell's next point, if there is one that needs a worker. */
 static enum status feed_point(struct bench *b, int worker, struct cell *c, bool *sent) {
     for (;;) {
-        if (c->sent == c->points && c->open) TRY(b->chooser->more(b->chooser->context, b, c));
-        if (c->sent == c->points || !is_ready(b, c)) return STATUS_OK;
+        if (c->open && c->points - c->sent < bench_ahead(b, c))
+            TRY(b->chooser->more(b->chooser->context, b, c));
+        if (!bring_ready(b, c)) return STATUS_OK;
         bool settled;
         int position = c->sent++;
         TRY(settled_before(b, c, position, &settled));
@@ -308,27 +285,12 @@ static enum status feed_device(struct bench *b, int worker, bool *sent) {
     return STATUS_OK;
 }
 
-static enum status feed_compiler(struct bench *b, int worker, bool *sent) {
-    *sent = false;
-    for (int i = 0; i < b->plan.groups; i++)
-        if (b->plan.group[i]->sent < b->plan.group[i]->wanted_count) {
-            *sent = true;
-            return send_compile(b, worker, b->plan.group[i], b->arch);
-        }
-    for (int i = 0; b->facts_arch && i < b->plan.groups; i++)
-        if (b->plan.group[i]->facts_sent < b->plan.group[i]->wanted_count) {
-            *sent = true;
-            return send_compile(b, worker, b->plan.group[i], b->facts_arch);
-        }
-    return STATUS_OK;
-}
-
 static enum status feed(struct bench *b, int worker) {
     bool sent = false;
     const struct worker *w = &b->pool.worker[worker];
     /* a CPU worker does both; a GPU's own worker leaves compiling to the others */
     if (w->device[0]) TRY(feed_device(b, worker, &sent));
-    if (!sent && (!w->device[0] || !b->arch)) TRY(feed_compiler(b, worker, &sent));
+    if (!sent && (!w->device[0] || !b->arch)) TRY(bench_feed_compiler(b, worker, &sent));
     return STATUS_OK;
 }
 
@@ -337,40 +299,6 @@ static enum status feed(struct bench *b, int worker) {
 
 static void count_seconds(struct bench *b, const struct record *r) {
     b->out->measure_s += r->seconds_measuring + r->seconds_verifying;
-}
-
-static enum status take_facts(struct bench *b, const struct job *job, const json_t *records) {
-    for (size_t i = 0; i < json_array_size(records); i++) {
-        struct record r;
-        TRY(record_from_json(json_array_get(records, i), &r));
-        if (!r.build.cached) b->out->compile_s += r.build.compile_ms / 1e3;
-        TRY(store_build(b->store, b->run, job->arch, &r));
-    }
-    return STATUS_OK;
-}
-
-static enum status take_compiled(struct bench *b, const struct job *job, const json_t *reply) {
-    const json_t *records = json_object_get(reply, "records");
-    struct group *g = job->group;
-    bool ok = json_is_true(json_object_get(reply, "ok"));
-    if (job->arch != b->arch) return take_facts(b, job, records);
-    if (!ok && status_parse(json_text(reply, "status")) == STATUS_MISSING)
-        return fail(STATUS_MISSING, "%s", json_text(reply, "message"));
-    for (int i = 0; i < job->count; i++) {
-        struct record r = {0};
-        int index = g->wanted[job->first + i];
-        struct build *build = &g->build[index];
-        if (ok && !record_from_json(json_array_get(records, (size_t)i), &r)) {
-            *build = r.build;
-            if (!build->cached) b->out->compile_s += build->compile_ms / 1e3;
-        } else {
-            build->status = ok ? STATUS_COMPILE : status_parse(json_text(reply, "status"));
-            snprintf(build->log, sizeof build->log, "%.2000s", json_text(reply, "message"));
-        }
-        g->compiled[index] = true;
-        g->done++;
-    }
-    return STATUS_OK;
 }
 
 static enum status take_evaluated(struct bench *b, const struct job *job, const json_t *reply) {
@@ -394,9 +322,11 @@ static enum status take_evaluated(struct bench *b, const struct job *job, const 
     b->taken_count = 1;
     b->out->points++, c->fresh++;
     c->group->deadly[index] |= r->status == STATUS_CRASH || r->status == STATUS_TIMEOUT;
-    if (!r->status)
-        c->longest_s =
-            fmax(c->longest_s, r->seconds_compiling + r->seconds_verifying + r->seconds_measuring);
+    double took_s = r->seconds_compiling + r->seconds_verifying + r->seconds_measuring;
+    if (!r->status) {
+        c->longest_s = fmax(c->longest_s, took_s);
+        c->shortest_s = c->shortest_s > 0 ? fmin(c->shortest_s, took_s) : took_s;
+    }
     if (r->status)
         b->out->failed++;
     else
@@ -453,7 +383,7 @@ static enum status store_taken(struct bench *b) {
 
 static enum status take(struct bench *b, const struct job *job, const json_t *reply) {
     b->taken_job = *job, b->taken_count = 0;
-    if (job->kind == JOB_COMPILE) return take_compiled(b, job, reply);
+    if (job->kind == JOB_COMPILE) return bench_take_compiled(b, job, reply);
     if (job->prompt) b->out->isolation_s += json_number_value(json_object_get(reply, "waited_s"));
     if (job->kind == JOB_EVALUATE) return take_evaluated(b, job, reply);
     return take_contest(b, job, reply);

@@ -33,7 +33,8 @@ struct chooser {
     /* The plan is made: opens cells. And: all is done, or interrupted; the plan is still there. */
     enum status (*begin)(void *context, struct bench *bench);
     enum status (*end)(void *context, struct bench *bench);
-    /* All that is queued for an open cell was sent: may queue more (cell_queue), or close it. */
+    /* Fewer than bench_ahead() points wait in an open cell: may queue more (cell_queue), or close
+     * it. */
     enum status (*more)(void *context, struct bench *bench, struct cell *cell);
     /* A position of the cell's order has its time; INFINITY where the point failed. */
     enum status (*told)(void *context, struct bench *bench, struct cell *cell, int position);
@@ -78,11 +79,25 @@ enum status bench_ask(struct bench *bench, int worker, json_t *request, json_t *
 json_t *bench_request(const char *op, const struct kernel *kernel, const struct problem *problem);
 json_t *bench_point_json(const struct kernel *kernel, const struct point *point);
 
+enum status bench_send(struct bench *bench, int worker, json_t *request, struct job job,
+                       double seconds);
+
+/* --- bench_compile.c ---------------------------------------------------------------------------
+ */
+
 /* Queues one of the group's points for a cell, and for compilation where it was not. */
 enum status cell_queue(struct cell *cell, int point);
 /* Do two cells share binaries and policy, so that a point is one for both? */
 bool cell_same_chain(const struct cell *a, const struct cell *b);
 /* The position of a point in the cell's order; -1 where it was not queued. */
 int cell_position(const struct cell *cell, int point);
+/* Takes back what is queued for a cell and was not sent, from the compilers, too. */
+void bench_forget(struct bench *bench, struct cell *cell);
+/* How many points a chooser should have waiting, so that compiling them, on all cores, keeps up
+ * with timing them. On the CPU device, whose cores do both: one. */
+int bench_ahead(const struct bench *bench, const struct cell *cell);
+/* Sends an idle worker what there is to compile. *sent false: nothing. */
+enum status bench_feed_compiler(struct bench *bench, int worker, bool *sent);
+enum status bench_take_compiled(struct bench *bench, const struct job *job, const json_t *reply);
 
 #endif

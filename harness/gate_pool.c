@@ -120,7 +120,7 @@ static enum status evaluate(struct gate_pool *g, const struct stored *s, double 
                             double *low, double *high) {
     json_t *reply;
     char policy[POLICY_TEXT];
-    struct limits limits = {15, 40, 0.005, 0.3, false};
+    struct limits limits = {15, 40, 0.005, 0.3, false, 0};
     policy_of(s, policy);
     json_t *request =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "op", "evaluate", "kernel",

@@ -77,7 +77,9 @@ static void write_parameters(const struct handout_request *r, const struct plan 
     }
     if (plan->scratch_bytes)
         fprintf(out, " * %3d  pointer    %-12s %zu bytes%s\n", n++, "scratch", plan->scratch_bytes,
-                plan->scratch_zeroed ? ", all 0 before the first launch; each leaves it so" : "");
+                plan->scratch_zeroed
+                    ? ", all 0 before the first launch, then for launches of this size alone"
+                    : "");
     for (int i = 0; i < k->size_count; i++)
         if (!k->sizes[i].compiled)
             fprintf(out, " * %3d  long long  %-12s %s; here %lld\n", n++, k->sizes[i].name,

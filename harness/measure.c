@@ -226,6 +226,13 @@ static bool all_settled(const struct contender *contenders, int count, double sh
     return true;
 }
 
+/* Are the first samples so far off that more of them would only tell how far? */
+static bool is_hopeless(const struct contender *c, const struct limits *limits) {
+    enum { FIRST = 4 };
+    return limits->hopeless_ns > 0 && c->summary.count >= FIRST &&
+           c->summary.min > limits->hopeless_ns;
+}
+
 enum status measure_contest(struct policy policy, struct contender *contenders, int count,
                             const struct limits *limits, const struct watch *watch,
                             struct empties *empties) {
@@ -251,6 +258,7 @@ enum status measure_contest(struct policy policy, struct contender *contenders, 
             if (!c->beaten)
                 c->summary = stats_summarise(c->samples, c->summary.count, c->resolution_ns);
         }
+        if (count == 1 && is_hopeless(contenders, limits)) break;
         if (round + 1 < limits->min_samples) continue;
         if (limits->race) drop_beaten(contenders, count);
         if (all_settled(contenders, count, limits->share)) break;

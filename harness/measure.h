@@ -27,6 +27,7 @@ struct limits {
     double share;       /* stop when half the median's interval is under this share of it */
     double max_seconds; /* for one contest, at least min_samples all the same */
     bool race;          /* contenders whose interval lies above the leader's go no further */
+    double hopeless_ns; /* one contender alone stops when its first samples all lie above; 0: no */
 };
 
 struct contender {

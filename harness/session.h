@@ -5,7 +5,15 @@
 #include "baselines/baseline.h"
 #include "harness/record.h"
 
-enum { CLOCKS_SEEN = 64 };
+enum { CLOCKS_SEEN = 64, KEPT_SUBJECTS = 24 };
+
+struct subjects {                /* the buffers of a problem */
+    struct subject *timed, *odd; /* NULL: none; odd: verify_odd_problem()'s */
+    enum residency residency;
+    int64_t used; /* the session's turn when they were last asked for */
+    bool touched; /* a point ran on them */
+};
+
 struct session {
     struct device *device;
     struct support support;
@@ -13,9 +21,10 @@ struct session {
     const struct baseline *baseline; /* NULL: none; baseline_note says why */
     char baseline_name[96], baseline_note[256];
     uint64_t seed;
-    struct subject *timed, *odd; /* of the problem evaluated last */
-    enum residency timed_residency;
-    void *nvml_device;                        /* NULL without NVML */
+    struct subjects kept[KEPT_SUBJECTS], *now; /* now: of the problem evaluated last */
+    int64_t turn;
+    double keep_bytes; /* that buffers of several problems may take; those of one may take more */
+    void *nvml_device; /* NULL without NVML */
     int clock_seen[CLOCKS_SEEN], clocks_seen; /* SM clocks while measuring, MHz: see steady_mhz() */
     double clock_read_s;
     int others; /* processes that were on the GPU before this one; 0 where unknown */

@@ -24,6 +24,7 @@ struct value { /* of a parameter: text, integer or real; NULL text is SQL's NULL
 
 /* Records SQLite's error, and what can be done about it. */
 enum status store_fail(struct store *store, const char *doing);
+enum status store_begin_transaction(struct store *store);
 /* Ends the transaction that is open: with a COMMIT where all went well. */
 enum status store_end_transaction(struct store *store, enum status status);
 void store_bind(sqlite3_stmt *statement, const struct value *values, int count);

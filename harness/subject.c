@@ -155,6 +155,7 @@ void subject_close(struct subject *s) {
     for (int i = 0; i < MAX_ARGUMENTS; i++)
         if (s->pristine[i]) device->ops->release(device, s->pristine[i]);
     if (s->reference) s->reference_free(s->reference);
+    if (s->checker) s->checker_free(s);
     free(s);
 }
 

@@ -36,9 +36,10 @@ struct subject {
     void *pointer[MAX_SETS][MAX_ARGUMENTS]; /* into it; NULL for an empty argument */
     void *pristine[MAX_ARGUMENTS];          /* in-place arguments as given, on the device */
     size_t bytes[MAX_ARGUMENTS], offset[MAX_ARGUMENTS], set_bytes;
-    /* A reference that takes long is worked out once: verify.c's, of set 0. */
-    void *reference;
+    /* verify.c's, once for all points: what set 0 should become, and the kernel's own check. */
+    void *reference, *checker;
     void (*reference_free)(void *reference);
+    void (*checker_free)(struct subject *subject);
 };
 
 /* Allocates `sets` sets (fewer where memory is short, at least one) and fills the inputs: element

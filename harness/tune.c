@@ -12,7 +12,7 @@
 #include "runtime/clock.h"
 #include "runtime/config.h"
 
-enum { LOOKAHEAD = 6, SEEDS = 4, NEAREST = 2 };
+enum { CPU_AHEAD = 6, SEEDS = 4, NEAREST = 2, LEAST = 8 };
 static const double speed_of_light = 0.98, worth_it = 0.005; /* shares of a time */
 
 enum phase { WAITING, SEARCHING, STOPPING, CONTEST, CROSSING, DONE };
@@ -36,6 +36,7 @@ struct tuner {
     struct tune_outcome *out;
     struct shape *shape; /* by cell */
     double start_s;
+    double work; /* of the searches that are over: see fixed_work() */
 };
 
 static struct shape *shape_of(struct tuner *t, const struct bench *b, const struct cell *c) {
@@ -154,11 +155,34 @@ static bool chain_allows(struct tuner *t, struct bench *b, const struct cell *c)
     return true;
 }
 
+/* What a search costs beside its evaluations, counted in those: buffers, and a contest. */
+static int fixed_work(const struct cell *c) { return c->is_ceiling ? 2 : c->is_cover ? 4 : 16; }
+
+/* The share of its budget that a search may have, so that the last shapes have theirs, too: the
+ * time that is left, at the rate so far, over what is left to search. 1: there is time for all, or
+ * no limit, or too little was seen. */
+static double share_of_time(const struct tuner *t, const struct bench *b) {
+    enum { SEEN = 4 };
+    double elapsed = clock_seconds() - t->start_s, left = 0, fixed = 0;
+    bool given = t->options->evaluations || t->options->exhaust || t->options->seconds <= 0;
+    if (given || t->out->shapes < SEEN) return 1;
+    for (int i = 0; i < b->plan.cells; i++) {
+        const struct cell *c = &b->plan.cell[i];
+        if (t->shape[i].phase != WAITING) continue;
+        left += tune_budget(b->options, t->options, c, c->group->points);
+        fixed += fixed_work(c);
+    }
+    double affordable = (t->options->seconds - elapsed) * t->work / elapsed - fixed;
+    return affordable < left ? fmax(affordable, 0) / left : 1;
+}
+
 static enum status begin_search(struct tuner *t, struct bench *b, struct cell *c) {
     struct shape *s = shape_of(t, b, c);
     TRY(open_space(t, b, c));
     int points = s->space.points;
-    s->budget = tune_budget(b->options, t->options, c, points);
+    int budget = tune_budget(b->options, t->options, c, points);
+    s->budget = (int)(budget * share_of_time(t, b));
+    if (s->budget < LEAST) s->budget = budget < LEAST ? budget : LEAST;
     s->patience = exhausts(t, c) ? points : s->budget * 3 / 8 < 16 ? 16 : s->budget * 3 / 8;
     s->phase = SEARCHING;
     s->row_of_store.space = points;
@@ -202,6 +226,7 @@ static enum status end_search(struct tuner *t, struct bench *b, struct cell *c) 
     s->row_of_store.evaluations = s->search->told;
     b->total += s->search->told - s->budget;
     t->out->evaluations += s->search->told, t->out->shapes++;
+    t->work += s->search->told + fixed_work(c);
     t->out->at_ceiling += !strcmp(s->row_of_store.stopped, "at the ceiling");
     int best = search_best(s->search);
     if (best >= 0) set_winner(s, c, s->legal[best], s->best_ns);
@@ -213,10 +238,12 @@ static enum status end_search(struct tuner *t, struct bench *b, struct cell *c) 
     return c->is_cover ? note_state(t, b, c, "decided") : STATUS_OK;
 }
 
-/* Asks for the next points: one that can be timed at once, or some to be compiled. */
+/* Asks for the next points: one that can be timed at once, or some to be compiled. The CPU device
+ * compiles several in one file, so that it asks for some together. */
 static enum status ask(struct tuner *t, struct bench *b, struct cell *c) {
     struct shape *s = shape_of(t, b, c);
-    for (int i = 0; i < LOOKAHEAD && s->search->told + s->search->out_count < s->budget; i++) {
+    int ahead = b->arch ? bench_ahead(b, c) : CPU_AHEAD;
+    while (c->points - c->sent < ahead && s->search->told + s->search->out_count < s->budget) {
         int point = search_ask(s->search);
         if (point == SEARCH_NONE) break;
         TRY(cell_queue(c, s->legal[point]));
@@ -287,7 +314,7 @@ static enum status told(void *context, struct bench *b, struct cell *c, int posi
     if (why) {
         snprintf(s->row_of_store.stopped, sizeof s->row_of_store.stopped, "%s", why);
         s->phase = STOPPING;
-        c->points = c->sent; /* what was asked for and not sent is left */
+        bench_forget(b, c);
     }
     return s->phase == STOPPING && c->done == c->points ? end_search(t, b, c) : STATUS_OK;
 }

@@ -1,11 +1,11 @@
 #include "harness/verify.h"
 
+#include "runtime/parallel.h"
+
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Kept in step with check_report of kernels/tile.cuh. */
 struct check_report {
@@ -66,70 +66,77 @@ static enum status host_copy_after(struct subject *s, struct host_copy *copy) {
 struct share {
     const struct subject *subject;
     struct host_copy *copy;
-    int64_t first, last;
 };
-static void *reference_share(void *argument) {
-    struct share *share = argument;
+static void reference_share(void *context, int64_t first, int64_t last) {
+    const struct share *share = context;
     const struct subject *s = share->subject;
     s->kernel->reference(&s->problem, (const void *const *)share->copy->before, share->copy->want,
-                         share->copy->magnitude, share->first, share->last);
-    return NULL;
+                         share->copy->magnitude, first, last);
 }
 
 /* The reference on all cores, where there is enough of it. */
 static void run_reference(struct subject *s, struct host_copy *copy) {
-    enum { MOST = 16 };
+    struct share share = {s, copy};
     int64_t outer = s->kernel->outer(&s->problem);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    double work = problem_bytes(s->kernel, &s->problem);
-    int threads = work < 1 << 18 ? 1 : cores > MOST ? MOST : (int)cores;
-    if (threads > outer) threads = (int)outer;
-    pthread_t thread[MOST];
-    struct share share[MOST];
-    int started = 0;
-    for (int i = 0; i < threads; i++)
-        share[i] = (struct share){s, copy, outer * i / threads, outer * (i + 1) / threads};
-    for (int i = 1; i < threads; i++)
-        if (pthread_create(&thread[started], NULL, reference_share, &share[i]))
-            reference_share(&share[i]);
-        else
-            started++;
-    reference_share(&share[0]);
-    for (int i = 0; i < started; i++) pthread_join(thread[i], NULL);
+    bool small = problem_bytes(s->kernel, &s->problem) < 1 << 18;
+    parallel_for(outer, small ? outer : 1, reference_share, &share);
+}
+
+/* |error| over its bound: right is up to 1. want NaN: not to be touched, `before` it is to stay. */
+static double ratio_of(enum dtype dtype, struct allowance a, double got, double want,
+                       double magnitude, double before) {
+    if (got == want) return 0;
+    if (isnan(want)) return got == before || (isnan(got) && isnan(before)) ? 0 : INFINITY;
+    if (dtype == DTYPE_U8 || dtype == DTYPE_I32) /* exact, or the other right value */
+        return got == want + magnitude ? 0 : INFINITY;
+    double error = fabs(got - want);
+    double bound = a.relative * fabs(want) + a.absolute * magnitude + a.floors;
+    double ratio = error == 0 ? 0 : bound > 0 ? error / bound : INFINITY;
+    return isnan(ratio) ? INFINITY : ratio;
+}
+
+static void say_wrong(const struct argument *argument, struct allowance a, int64_t index,
+                      double got, double want, double magnitude, double before,
+                      struct verdict *verdict) {
+    bool exact = argument->dtype == DTYPE_U8 || argument->dtype == DTYPE_I32;
+    double bound = exact ? 0 : a.relative * fabs(want) + a.absolute * magnitude + a.floors;
+    double error = isnan(want) ? INFINITY : fabs(got - want);
+    snprintf(verdict->reason, sizeof verdict->reason,
+             "%s[%lld] is %.9g, should be %.9g (off by %.3g, allowed %.3g)", argument->name,
+             (long long)index, got, isnan(want) ? before : want, error, bound);
+}
+
+/* One output; a.floors in units of its own from here on. */
+static void judge_argument(struct subject *s, const struct host_copy *copy, int index,
+                           struct allowance a, struct verdict *verdict) {
+    enum { ROW = 512 };
+    const struct argument *argument = &s->kernel->arguments[index];
+    enum dtype dtype = argument_dtype(argument, &s->problem);
+    const double *want = copy->want[index], *magnitude = copy->magnitude[index];
+    double got[ROW], before[ROW];
+    int64_t all = s->kernel->elements(&s->problem, index);
+    a.floors *= dtype_floor(dtype);
+    if (argument->dtype != DTYPE_COUNT) a.relative = dtype_roundoff(dtype); /* not the problem's */
+    for (int i = 0; i < ROW; i++) before[i] = NAN;
+    for (int64_t first = 0; first < all; first += ROW) {
+        int64_t n = all - first < ROW ? all - first : ROW;
+        dtype_load_row(dtype, copy->after[index], first, n, got);
+        if (copy->before[index]) dtype_load_row(dtype, copy->before[index], first, n, before);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t k = first + i;
+            double ratio = ratio_of(dtype, a, got[i], want[k], magnitude[k], before[i]);
+            if (ratio > verdict->worst) verdict->worst = ratio;
+            if (ratio > 1 && !verdict->reason[0])
+                say_wrong(argument, a, k, got[i], want[k], magnitude[k], before[i], verdict);
+        }
+    }
+    verdict->elements += all;
 }
 
 static enum status judge(struct subject *s, const struct host_copy *copy,
                          struct allowance allowance, struct verdict *verdict) {
-    for (int i = 0; i < s->kernel->argument_count; i++) {
-        if (!copy->after[i]) continue;
-        enum dtype dtype = argument_dtype(&s->kernel->arguments[i], &s->problem);
-        double floor = allowance.floors * dtype_floor(dtype);
-        bool own = s->kernel->arguments[i].dtype != DTYPE_COUNT; /* not the problem's */
-        double relative = own ? dtype_roundoff(dtype) : allowance.relative;
-        int64_t n = s->kernel->elements(&s->problem, i);
-        for (int64_t k = 0; k < n; k++) {
-            double got = dtype_load(dtype, copy->after[i], k), want = copy->want[i][k];
-            double bound =
-                relative * fabs(want) + allowance.absolute * copy->magnitude[i][k] + floor;
-            double error = fabs(got - want);
-            if (isnan(want)) { /* not to be touched */
-                want = copy->before[i] ? dtype_load(dtype, copy->before[i], k) : NAN;
-                error = got == want || (isnan(got) && isnan(want)) ? 0 : INFINITY;
-            }
-            if (dtype == DTYPE_U8 || dtype == DTYPE_I32) { /* exact, or the other right value */
-                if (got == want + copy->magnitude[i][k]) error = 0;
-                bound = 0;
-            }
-            double ratio = error == 0 ? 0 : bound > 0 ? error / bound : INFINITY;
-            if (isnan(ratio)) ratio = INFINITY;
-            if (ratio > verdict->worst) verdict->worst = ratio;
-            if (ratio > 1 && !verdict->reason[0])
-                snprintf(verdict->reason, sizeof verdict->reason,
-                         "%s[%lld] is %.9g, should be %.9g (off by %.3g, allowed %.3g)",
-                         s->kernel->arguments[i].name, (long long)k, got, want, error, bound);
-        }
-        verdict->elements += n;
-    }
+    for (int i = 0; i < s->kernel->argument_count; i++)
+        if (copy->after[i]) judge_argument(s, copy, i, allowance, verdict);
     return verdict->reason[0] ? fail(STATUS_INCORRECT, "%s", verdict->reason) : STATUS_OK;
 }
 
@@ -138,7 +145,14 @@ static void reference_free(void *reference) {
     free(reference);
 }
 
-/* What a whole model's step should give takes a second: once for all points of a subject. */
+static int64_t outputs_of(const struct subject *s) {
+    int64_t outputs = 0;
+    for (int i = 0; i < s->kernel->argument_count; i++)
+        if (s->kernel->arguments[i].role != ROLE_IN) outputs += s->kernel->elements(&s->problem, i);
+    return outputs;
+}
+
+/* What a problem should give is worked out once for all points of a subject, whose inputs stay. */
 static enum status keep_reference(struct subject *s) {
     struct host_copy *kept = calloc(1, sizeof *kept);
     if (!kept) return fail(STATUS_SYSTEM, "out of memory for the reference of %s", s->kernel->name);
@@ -155,10 +169,10 @@ enum status verify_host(struct subject *s, struct allowance allowance, struct ve
     struct host_copy copy = {0}, *used = &copy;
     *verdict = (struct verdict){0};
     enum status status = STATUS_OK;
-    if (s->kernel->host_check) {
+    if (s->kernel->host_check || outputs_of(s) <= HOST_ELEMENTS) {
         if (!s->reference) TRY(keep_reference(s));
         used = s->reference;
-    } else {
+    } else { /* a baseline's: once, and too large to lie about */
         status = host_copy_take(s, &copy);
         if (!status) run_reference(s, &copy);
     }
@@ -191,7 +205,7 @@ static enum status check_repeat(struct subject *s, const struct variant *variant
 /* --- on the device ------------------------------------------------------------------------------
  */
 
-struct checker { /* the kernel's check entry and its report, for one call */
+struct checker { /* the kernel's check entry and its report: as long as the subject */
     struct module *module;
     struct function *function;
     void *report;
@@ -224,9 +238,7 @@ static enum status device_judge(struct subject *s, double bound, struct checker 
                                   .floor = dtype_floor(s->problem.dtype)};
     TRY(checker_run(s, c, &report));
     memcpy(&verdict->worst, &report.worst, sizeof report.worst);
-    for (int i = 0; i < s->kernel->argument_count; i++)
-        if (s->kernel->arguments[i].role != ROLE_IN)
-            verdict->elements += s->kernel->elements(&s->problem, i);
+    verdict->elements += outputs_of(s);
     if (!report.wrong) return STATUS_OK;
     unsigned long long wrong = report.wrong;
     report.focus = report.first;
@@ -238,22 +250,35 @@ static enum status device_judge(struct subject *s, double bound, struct checker 
     return fail(STATUS_INCORRECT, "%s", verdict->reason);
 }
 
-enum status verify_device(struct subject *s, double bound, struct verdict *verdict) {
+static void checker_free(struct subject *s) {
+    struct checker *c = s->checker;
     struct device *device = s->support->device;
-    struct checker checker = {0};
+    if (c->report) device->ops->release(device, c->report);
+    device->ops->module_unload(device, c->module);
+    free(c);
+    s->checker = NULL;
+}
+
+static enum status checker_open(struct subject *s, struct checker *c) {
+    struct device *device = s->support->device;
     struct build build;
     struct target target = {device->info.kind, device->info.arch};
     TRY(compile_check(s->kernel, &s->problem, target, &build));
     if (build.status) return fail(build.status, "the check of %s: %s", s->kernel->name, build.log);
-    TRY(device->ops->module_load(device, build.path, build.suffix, &checker.module));
-    enum status status =
-        device->ops->function_get(device, checker.module, "check", 0, &checker.function);
-    if (!status)
-        status = device->ops->allocate(device, sizeof(struct check_report), &checker.report);
-    if (!status) status = device_judge(s, bound, &checker, verdict);
-    if (checker.report) device->ops->release(device, checker.report);
-    device->ops->module_unload(device, checker.module);
-    return status;
+    TRY(device->ops->module_load(device, build.path, build.suffix, &c->module));
+    TRY(device->ops->function_get(device, c->module, "check", 0, &c->function));
+    return device->ops->allocate(device, sizeof(struct check_report), &c->report);
+}
+
+enum status verify_device(struct subject *s, double bound, struct verdict *verdict) {
+    if (!s->checker) {
+        struct checker *c = calloc(1, sizeof *c);
+        if (!c) return fail(STATUS_SYSTEM, "out of memory for the check of %s", s->kernel->name);
+        s->checker = c, s->checker_free = checker_free;
+        enum status status = checker_open(s, c);
+        if (status) return checker_free(s), status;
+    }
+    return device_judge(s, bound, s->checker, verdict);
 }
 
 /* --- both
@@ -269,12 +294,8 @@ enum status verify_variant(struct subject *s, const struct variant *variant,
     if (!status) status = subject_check_guards(s, 0);
     if (!status) {
         double bound = kernel_bound(s->kernel, &s->problem, &variant->point);
-        int64_t outputs = 0;
-        for (int i = 0; i < s->kernel->argument_count; i++)
-            if (s->kernel->arguments[i].role != ROLE_IN)
-                outputs += s->kernel->elements(&s->problem, i);
-        bool many =
-            outputs > HOST_ELEMENTS || problem_bytes(s->kernel, &s->problem) > (double)HOST_BYTES;
+        bool many = outputs_of(s) > HOST_ELEMENTS ||
+                    problem_bytes(s->kernel, &s->problem) > (double)HOST_BYTES;
         if (many && device->info.kind == DEVICE_CUDA && !s->kernel->host_check) {
             status = verify_device(s, bound, verdict);
         } else {

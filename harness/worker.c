@@ -36,8 +36,8 @@ char *worker_open_request(uint64_t seed, bool baseline) {
 }
 
 json_t *limits_to_json(const struct limits *l) {
-    return json_pack("[i, i, f, f, b]", l->min_samples, l->max_samples, l->share, l->max_seconds,
-                     (int)l->race);
+    return json_pack("[i, i, f, f, b, f]", l->min_samples, l->max_samples, l->share, l->max_seconds,
+                     (int)l->race, l->hopeless_ns);
 }
 
 static struct limits limits_from_json(const json_t *json) {
@@ -45,7 +45,8 @@ static struct limits limits_from_json(const json_t *json) {
                            (int)json_integer_value(json_array_get(json, 1)),
                            json_number_value(json_array_get(json, 2)),
                            json_number_value(json_array_get(json, 3)),
-                           json_is_true(json_array_get(json, 4))};
+                           json_is_true(json_array_get(json, 4)),
+                           json_number_value(json_array_get(json, 5))};
 }
 
 #define INFO_NUMBERS(X)                                                                            \

@@ -58,16 +58,18 @@ static double half_value(uint16_t bits) {
     return half_table[bits];
 }
 
+/* To nearest even: what is cut off decides by carrying into the part that stays, and from there
+ * into the exponent, up to infinity. Below the smallest normal half the steps are all alike. */
 static uint16_t half_bits(float value) {
-    uint16_t sign = signbit(value) ? 0x8000 : 0;
-    double a = fabs((double)value);
-    if (isnan(value)) return sign | 0x7e00;
-    if (a < 0x1p-14) return sign | (uint16_t)nearbyint(a * 0x1p24);
-    int exponent;
-    double fraction = frexp(a, &exponent);                      /* [0.5, 1) */
-    long steps = (long)nearbyint(fraction * 2048);              /* 1024..2048 */
-    long bits = ((long)(exponent + 14) << 10) + (steps - 1024); /* a carry moves the exponent */
-    return sign | (uint16_t)(bits >= 0x7c00 || exponent > 17 ? 0x7c00 : bits);
+    enum { CUT = 13, BIAS = (127 - 15) << 10 };
+    uint32_t word;
+    memcpy(&word, &value, 4);
+    uint16_t sign = (uint16_t)(word >> 16 & 0x8000);
+    word &= 0x7fffffff;
+    if (word > 0x7f800000) return sign | 0x7e00;
+    if (word < 0x38800000) return sign | (uint16_t)nearbyint(fabs((double)value) * 0x1p24);
+    uint32_t half = (word + 0xfff + (word >> CUT & 1)) >> CUT;
+    return sign | (uint16_t)(half >= BIAS + 0x7c00 ? 0x7c00 : half - BIAS);
 }
 
 double dtype_load(enum dtype dtype, const void *array, int64_t index) {
@@ -123,4 +125,23 @@ void dtype_store(enum dtype dtype, void *array, int64_t index, float value) {
     default:
         *(uint8_t *)at = (uint8_t)value;
     }
+}
+
+void dtype_load_row(enum dtype dtype, const void *array, int64_t index, int64_t count,
+                    double *out) {
+    const uint16_t *half = (const uint16_t *)array + index;
+    if (dtype != DTYPE_F16) {
+        for (int64_t i = 0; i < count; i++) out[i] = dtype_load(dtype, array, index + i);
+        return;
+    }
+    half_value(0); /* the table is there */
+    for (int64_t i = 0; i < count; i++) out[i] = half_table[half[i]];
+}
+
+void dtype_store_row(enum dtype dtype, void *array, int64_t index, int64_t count,
+                     const float *value) {
+    uint16_t *half = (uint16_t *)array + index;
+    for (int64_t i = 0; i < count && dtype == DTYPE_F16; i++) half[i] = half_bits(value[i]);
+    for (int64_t i = 0; i < count && dtype != DTYPE_F16; i++)
+        dtype_store(dtype, array, index + i, value[i]);
 }

@@ -102,7 +102,8 @@ struct plan {
     struct stage stage[MAX_STAGES];
     int stages;
     size_t scratch_bytes;
-    bool scratch_zeroed; /* before the first launch; every launch leaves it zero again */
+    bool scratch_zeroed; /* before the first launch of a problem; from then on only its launches use
+                            it */
 };
 
 /* |error| <= u_out |reference| + c u32 magnitude + floor, where magnitude is the sum of the
@@ -167,6 +168,10 @@ double dtype_roundoff(enum dtype dtype);  /* u: half the distance from 1 to the 
 double dtype_floor(enum dtype dtype);     /* half the smallest subnormal */
 double dtype_load(enum dtype dtype, const void *array, int64_t index);
 void dtype_store(enum dtype dtype, void *array, int64_t index, float value); /* to nearest even */
+/* The same for `count` elements from `index` on; the array is aligned to its elements. */
+void dtype_load_row(enum dtype dtype, const void *array, int64_t index, int64_t count, double *out);
+void dtype_store_row(enum dtype dtype, void *array, int64_t index, int64_t count,
+                     const float *value);
 static inline enum dtype argument_dtype(const struct argument *a, const struct problem *p) {
     return a->dtype == DTYPE_COUNT ? p->dtype : a->dtype;
 }

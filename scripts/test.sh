@@ -122,6 +122,9 @@ scratch=$(mktemp -d)
 program "tuning" sh tests/test_tune.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)
+program "scheduling" sh tests/test_schedule.sh build/release/fastinfer "$scratch"
+rm -rf "$scratch"
+scratch=$(mktemp -d)
 program "nvtx" sh tests/test_nvtx.sh build/release/fastinfer "$scratch"
 rm -rf "$scratch"
 scratch=$(mktemp -d)

@@ -161,6 +161,13 @@ static const struct shape shapes[] = {
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
+/* Of a GPU alone: activations in four pieces there, which tiles of 64 columns show on the CPU
+ * device. */
+static const struct shape on_gpu[] = {
+    {"decode_step",
+     "batch=16,hidden=1024,intermediate=8192,heads=8,kv_heads=2,head_dim=128",
+     {"vocab=64,layers=3,capacity=40"}}};
+
 static struct {
     struct device *device;
     struct support support;
@@ -439,6 +446,9 @@ static void add_kernel(const struct kernel *kernel) {
     for (int i = 0; i < SHAPES; i++)
         if (!strcmp(shapes[i].kernel, kernel->name))
             add_shape(kernel, &shapes[i], number++, t.points);
+    for (size_t i = 0; i < sizeof on_gpu / sizeof *on_gpu && t.gpu && !t.small; i++)
+        if (!strcmp(on_gpu[i].kernel, kernel->name))
+            add_shape(kernel, &on_gpu[i], 2, at_most(LARGE_POINTS, t.points));
     if (!number) { /* nobody wrote problems for it: what bench would verify its first one with */
         struct problem odd = verify_odd_problem(kernel, &kernel->problems[0]);
         problem_format(kernel, &odd, text);
@@ -709,19 +719,38 @@ static void points_compile_for_gpus(void **state) {
 
 /* --- spaces ---------------------------------------------------------------------------------- */
 
-static void space_is_of_a_good_size(const struct kernel *kernel, const struct device_info *info) {
-    struct point *space, first = point_default(kernel);
+static void space_is_of_a_good_size(const struct kernel *kernel, const struct problem *problem,
+                                    const struct device_info *info) {
+    struct point *space, first;
+    char text[MAX_TEXT];
     int count;
-    if (!kernel_runs_on(kernel, info) || left_out(kernel)) return;
-    if (space_enumerate(kernel, &kernel->problems[0], info, &space, &count))
-        fail_msg("%s", fail_message());
-    if (count < 100 || count > 2000)
-        fail_msg("%s has %d points on sm_%d", kernel->name, count, info->arch);
+    problem_format(kernel, problem, text);
+    if (space_enumerate(kernel, problem, info, &space, &count) ||
+        space_default(kernel, problem, info, &first))
+        fail_msg("%s %s: %s", kernel->name, text, fail_message());
+    /* fp32 is there to compare with; by hand on an old GPU little of it is worth a try */
+    int least = problem->dtype == DTYPE_F32 ? 40 : 100;
+    if (count < least || count > 2000)
+        fail_msg("%s has %d points on sm_%d at %s", kernel->name, count, info->arch, text);
     if (!holds(kernel, space, count, &first))
-        fail_msg("%s's default is not legal on sm_%d", kernel->name, info->arch);
+        fail_msg("%s's default is not legal on sm_%d at %s", kernel->name, info->arch, text);
     for (int i = 1; i < count; i++) /* in order, so none is there twice */
         assert_true(memcmp(&space[i - 1], &space[i], sizeof *space) != 0);
     free(space);
+}
+
+/* Every standard problem in every dtype that it is tuned in. */
+static void spaces_of_kernel(const struct kernel *kernel, const struct device_info *info) {
+    struct point first = point_default(kernel);
+    if (!kernel_runs_on(kernel, info) || left_out(kernel)) return;
+    if (!kernel->legal(&kernel->problems[0], &first, info, NULL))
+        fail_msg("%s's default is not legal on sm_%d", kernel->name, info->arch);
+    for (int i = 0; i < kernel->problem_count; i++)
+        for (int d = 0; d < DTYPE_COUNT; d++) {
+            struct problem problem = kernel->problems[i];
+            problem.dtype = (enum dtype)d;
+            if (kernel->dtypes >> d & 1) space_is_of_a_good_size(kernel, &problem, info);
+        }
 }
 
 static void spaces_have_100_to_2000_points(void **state) {
@@ -730,8 +759,8 @@ static void spaces_have_100_to_2000_points(void **state) {
     device_describe_arch(90, &h200);
     device_describe_arch(75, &t4);
     for (int i = 0; i < registry_count(); i++) {
-        space_is_of_a_good_size(registry_at(i), &h200);
-        space_is_of_a_good_size(registry_at(i), &t4);
+        spaces_of_kernel(registry_at(i), &h200);
+        spaces_of_kernel(registry_at(i), &t4);
     }
 }
 

@@ -72,7 +72,7 @@ DEVICE void leave(const step &s) {
     meet();
     if (threadIdx.x || atomicAdd(s.m->done, 1u) != gridDim.x - 1) return;
     *s.m->count = 0, *s.m->heads = 0, *s.m->done = 0;
-    *s.m->launches += 1;
+    *s.m->layers_done += (unsigned)s.m->layer_count;
 }
 
 DEVICE matrix matrix_of(int columns, int pieces, long long units, long long rows, long long norm) {
@@ -121,7 +121,7 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
         m.attention = (uint2 *)(m.qkv + BATCH * QKV), m.product = m.attention + BATCH * Q / 4;
         m.runs = m.product + BATCH * INTERMEDIATE / 4;
         m.count = (unsigned *)(m.runs + (long long)BATCH * KV_HEADS * most_splits() * GROUP * RUN);
-        m.heads = m.count + 1, m.done = m.count + 2, m.launches = m.count + 3;
+        m.heads = m.count + 1, m.done = m.count + 2, m.layers_done = m.count + 3;
         for (int i = 0; i < STAGES; i++) {
             ptx_barrier_init(&r.full[i], 1);
             ptx_barrier_init(&r.empty[i], WARPS);
@@ -131,7 +131,7 @@ ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
     find_angles(position, inv_freq, m);
     __syncthreads();
     step s;
-    s.m = &m, s.offset = 0, s.number = *m.launches * (unsigned)layer_count;
+    s.m = &m, s.offset = 0, s.number = *m.layers_done;
     if (threadIdx.x >= CONSUMERS) {
         copy_all(s, r);
         return;

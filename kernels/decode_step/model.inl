@@ -115,7 +115,7 @@ struct model {
     unsigned *residual, *qkv;   // (BATCH, HIDDEN) and (BATCH, QKV) words: see words.inl
     uint2 *attention, *product; // (BATCH, Q / 4) and (BATCH, INTERMEDIATE / 4) quads
     uint2 *runs;                // floats, each with the layer's number
-    unsigned *count, *heads, *done, *launches; // matrices of blocks; heads; blocks; see leave
+    unsigned *count, *heads, *done, *layers_done; // matrices of blocks; heads; blocks; see leave
     long long vocab, layer_count, capacity;
     float eps;
     int position[BATCH];

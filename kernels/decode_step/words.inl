@@ -8,6 +8,11 @@
 //   word   32 bits, a float of 23
 //   quad   64 bits, 4 elements of 16, the first of them rounded to an even one
 //
+// All accesses are relaxed: between a block's reads and the writes that follow from them stands a
+// barrier, and a value is written where it has been computed from. A block that skips a head in one
+// layer (a window) may first look at its words in the next: those of the layer between have long
+// reached L2, several phases lie between.
+//
 // What a head's runs hand on has a number beside it instead: see heads.inl.
 DEVICE void meet() { ptx_named_barrier(1, CONSUMERS); }
 

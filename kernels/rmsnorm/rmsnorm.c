@@ -149,6 +149,8 @@ static bool row_legal(const struct row *row, const struct device_info *device, c
          row->load_hint == 2 || row->ahead || row->blocks_per_sm > 8 || row->rows_per_block > 2 ||
          row->block > 256 || row->block < 64 || (row->block & (row->block - 1))))
         return refuse(why, "prefetching is kept for small persistent grids, in few forms");
+    if (row->load_hint == 2 && row->ahead && row->element_bytes > 2)
+        return refuse(why, "fp32 takes the read-only path without loading ahead");
     if (row->load_hint && row->passes == 2)
         return refuse(why, "a row read twice must stay in the cache");
     if ((row->reduce == 1 || row->passes == 2) &&

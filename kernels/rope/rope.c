@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kernels/shapes.h"
+#include "runtime/parallel.h"
 #include "runtime/random.h"
 
 enum { ROWS, Q_HEADS, KV_HEADS, HEAD_DIM, ADJACENT, POSITIONS };
@@ -38,17 +39,31 @@ void rope_inv_freq(const double *real, int64_t head_dim, float *inv_freq) {
     }
 }
 
+struct table {
+    const float *inv_freq;
+    float *row; /* (positions, half, 2) */
+    int64_t half;
+};
+
+static void table_rows(void *context, int64_t first, int64_t last) {
+    const struct table *t = context;
+    float *to = t->row + first * t->half * 2;
+    for (int64_t p = first; p < last; p++)
+        for (int64_t i = 0; i < t->half; i++) {
+            float angle = (float)p * t->inv_freq[i];
+            *to++ = (float)cos((double)angle);
+            *to++ = (float)sin((double)angle);
+        }
+}
+
 void rope_table(const double *real, int64_t head_dim, int64_t positions, float *table) {
+    enum { ROWS_WORTH_A_THREAD = 256 };
     int64_t half = head_dim / 2;
     float *inv_freq = malloc((size_t)half * sizeof *inv_freq);
     if (!inv_freq) return;
     rope_inv_freq(real, head_dim, inv_freq);
-    for (int64_t p = 0; p < positions; p++)
-        for (int64_t i = 0; i < half; i++) {
-            float angle = (float)p * inv_freq[i];
-            *table++ = (float)cos((double)angle);
-            *table++ = (float)sin((double)angle);
-        }
+    struct table t = {inv_freq, table, half};
+    parallel_for(positions, ROWS_WORTH_A_THREAD, table_rows, &t);
     free(inv_freq);
 }
 

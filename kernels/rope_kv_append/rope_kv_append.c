@@ -106,8 +106,8 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     struct rope_shape s = shape(p, t);
     if ((p->size[ROWS] + p->size[SEQUENCES] - 1) / p->size[SEQUENCES] > places(p))
         return refuse(why, "a sequence has more rows than positions (capacity, positions)");
-    if (s.load_hint == 2 && s.vector_bytes < 16)
-        return refuse(why, "the read-only path is kept for whole vectors");
+    if (s.load_hint == 2 && (s.vector_bytes < 16 || s.blocks_per_sm))
+        return refuse(why, "the read-only path is kept for whole vectors, one-shot");
     if (!rope_legal(&s, device, why)) return false;
     if (t->value[SPLIT] &&
         (s.blocks_per_sm || s.vector_bytes < 8 || s.load_hint != s.store_hint || !s.trig))
