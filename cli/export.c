@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/export.h"
@@ -107,7 +108,6 @@ struct sink {
     FILE *csv;
     json_t *json;
     int rows;
-    bool quiet;
 };
 
 void export_csv_field(FILE *out, const char *text) {
@@ -152,14 +152,13 @@ static enum status save(const char *path, struct sink *sink) {
     }
     json_decref(sink->json);
     if (!good) return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
-    if (!sink->quiet && !silent) printf("%s: %d rows\n", path, sink->rows);
     return STATUS_OK;
 }
 
 static enum status write_rows(struct store *store, const char *format, const char *folder,
                               const char *name, const char *sql, const char *slug, int *rows) {
     char path[1200];
-    struct sink sink = {.quiet = rows != NULL};
+    struct sink sink = {0};
     snprintf(path, sizeof path, "%s/%s.%s", folder, name, format);
     if (!strcmp(format, "json"))
         sink.json = json_array();
@@ -168,13 +167,26 @@ static enum status write_rows(struct store *store, const char *format, const cha
     const char *params[] = {slug};
     enum status status = store_query(store, sql, params, 1, &sink, take_row);
     enum status saved = save(path, &sink);
-    if (rows) *rows = sink.rows;
+    *rows = sink.rows;
     return status ? status : saved;
 }
 
+/* A file that is there is not replaced by an empty one: a database may hold only one kind of run.
+ */
 static enum status write_query(struct store *store, const char *format, const char *folder,
                                const char *name, const char *sql, const char *slug) {
-    return write_rows(store, format, folder, name, sql, slug, NULL);
+    char part[64], made[1200], path[1200];
+    int rows;
+    snprintf(part, sizeof part, "%s.part", name);
+    snprintf(made, sizeof made, "%s/%s.%s", folder, part, format);
+    snprintf(path, sizeof path, "%s/%s.%s", folder, name, format);
+    enum status status = write_rows(store, format, folder, part, sql, slug, &rows);
+    if (status) return unlink(made), status;
+    if (!rows && !access(path, F_OK)) return unlink(made), STATUS_OK;
+    if (rename(made, path))
+        return fail(STATUS_SYSTEM, "%s: could not be written: %s", path, strerror(errno));
+    if (!silent) printf("%s: %d rows\n", path, rows);
+    return STATUS_OK;
 }
 
 enum status export_csv(struct store *store, const char *device_slug, const char *folder,

@@ -236,6 +236,35 @@ static void check_tps(struct checking *c, const struct csv *t) {
         if (csv_number(t, i, rate) > 1.05 * limit)
             complain(c, t->line[i], "%s tokens/s: reading what a step needs allows %.1f",
                      csv_cell(t, i, rate), limit);
+        check_derived(c, t, i, "percent_of_read", 100 * csv_number(t, i, rate) / limit, 0.01);
+    }
+}
+
+static void check_steps(struct checking *c, const struct csv *t) {
+    static const char *const names[] = {"model",  "kernel", "problem", "calls", "us",   "bytes",
+                                        "device", "driver", "commit",  "dirty", "date", NULL};
+    if (!check_columns(c, t, names)) return;
+    for (int i = 0; i < t->rows; i++) {
+        check_origin(c, t, i);
+        check_number(c, t, i, "calls", false);
+        check_number(c, t, i, "us", false);
+        if (csv_has(t, "gbps"))
+            check_derived(c, t, i, "gbps", csv_number(t, i, "bytes") / csv_number(t, i, "us") / 1e3,
+                          0.1);
+    }
+}
+
+static void check_position(struct checking *c, const struct csv *t) {
+    static const char *const names[] = {"model",  "engine",  "position", "us",
+                                        "low_us", "high_us", "device",   "driver",
+                                        "commit", "dirty",   "date",     NULL};
+    if (!check_columns(c, t, names)) return;
+    for (int i = 0; i < t->rows; i++) {
+        check_origin(c, t, i);
+        check_interval(c, t, i, "low_us", "us", "high_us");
+        double us = csv_number(t, i, "us"), limit = csv_number(t, i, "limit_us");
+        if (us < limit / 1.05)
+            complain(c, t->line[i], "a step of %g us: reading what it needs takes %g", us, limit);
     }
 }
 
@@ -326,6 +355,8 @@ static enum status check_file(struct checking *c, const char *path, bool *known)
         return check_table(c, check_bench);
     if (!strcmp(name, "tuning.csv")) return check_table(c, check_tuning);
     if (!strcmp(name, "tps.csv")) return check_table(c, check_tps);
+    if (!strcmp(name, "steps.csv")) return check_table(c, check_steps);
+    if (!strcmp(name, "position.csv")) return check_table(c, check_position);
     if (length > 5 && !strcmp(name + length - 5, ".json")) return check_json(c);
     *known = false;
     return STATUS_OK;
@@ -342,8 +373,9 @@ static void check_slug(struct checking *c, const char *folder, const char *envir
 }
 
 static enum status check_folder(struct checking *c, const char *folder) {
-    static const char *const names[] = {"environment.json", "bench.csv", "points.csv",
-                                        "tuning.csv",       "tps.csv",   "calibration.json"};
+    static const char *const names[] = {"environment.json", "bench.csv",       "points.csv",
+                                        "tuning.csv",       "tps.csv",         "steps.csv",
+                                        "position.csv",     "calibration.json"};
     char path[1200];
     bool known;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -367,8 +399,8 @@ enum status export_check(const char *path) {
     TRY(S_ISDIR(found.st_mode) ? check_folder(&c, path) : check_file(&c, path, &known));
     if (!known || !c.files)
         return fail(STATUS_ARGUMENT,
-                    "%s: bench.csv, points.csv, tuning.csv, tps.csv, environment.json or a file of "
-                    "configs/ was expected",
+                    "%s: bench.csv, points.csv, tuning.csv, tps.csv, steps.csv, position.csv, "
+                    "environment.json or a file of configs/ was expected",
                     path);
     if (c.findings)
         return fail(STATUS_FORMAT, "%s: %d findings in %d files", path, c.findings, c.files);

@@ -6,103 +6,78 @@
 
 #include "cli/export.h"
 
-/* Our engine has no name of its own where it is alone; a configuration is named by its file. */
-#define ENGINE "COALESCE(NULLIF(engine, ''), 'fastinfer') AS engine, "
-#define CONFIGS "replace(configs, rtrim(configs, replace(configs, '/', '')), '') AS configs, "
+/* Who, when, with what. */
 #define ORIGIN "device, driver, \"commit\", dirty, date "
 
 static const char tuning_sql[] = "SELECT * FROM tuned WHERE device_slug = ? "
                                  "ORDER BY kernel, dtype, residency, launch, rows, problem";
 
+/* A device's timed models with the form of a step and the configuration's file apart, as `fastinfer
+ * tps` writes them into one text. */
+#define TIMED                                                                                      \
+    "timed AS (SELECT t.*, COALESCE(NULLIF(t.engine, ''), 'fastinfer') AS side, CASE "             \
+    "WHEN t.configs LIKE '%, one kernel' THEN 'persistent' "                                       \
+    "WHEN t.engine IN ('', 'fastinfer') THEN 'launches' "                                          \
+    "WHEN t.configs LIKE '%eager' THEN 'eager' ELSE '' END AS form, "                              \
+    "replace(replace(t.configs, ', one kernel', ''), rtrim(replace(t.configs, ', one kernel', "    \
+    "''), replace(replace(t.configs, ', one kernel', ''), '/', '')), '') AS file "                 \
+    "FROM throughputs t WHERE t.device_slug = ?)"
+
+/* Of the rows that differ in nothing that was asked for, the one that was measured last. What else
+ * its run measured is part of what was asked: a ratio holds within one run alone. */
+#define LATEST                                                                                     \
+    "beside AS (SELECT t.*, COALESCE((SELECT group_concat(name, ' ') FROM (SELECT DISTINCT CASE "  \
+    "o.side WHEN 'fastinfer' THEN o.form ELSE o.side END AS name FROM timed o WHERE o.run_id = "   \
+    "t.run_id AND o.id <> t.id ORDER BY name)), '') AS beside FROM timed t), "                     \
+    "latest AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY model, dtype, side, form, CASE side "    \
+    "WHEN 'transformers' THEN '' ELSE file END, batch, prompt, generated, beside "                 \
+    "ORDER BY id DESC) AS age FROM beside)"
+
 /* HuggingFace in the same run, and how many times as fast we are there; emulation is not compared.
  */
-#define BESIDE(value)                                                                              \
-    "(SELECT " value " FROM throughputs h LEFT JOIN acceptance a ON a.run_id = h.run_id AND "      \
-    "a.first = 'transformers ' || h.configs AND a.second = t.configs WHERE h.run_id = t.run_id "   \
-    "AND h.engine = 'transformers' AND t.engine <> h.engine AND t.read_gbps IS NOT NULL)"
+#define PAIRED                                                                                     \
+    "paired AS (SELECT t.*, h.tokens_s AS hf_tokens_s, h.first_ms AS hf_first_ms, a.ratio, "       \
+    "a.low AS ratio_low, a.high AS ratio_high, a.rounds FROM latest t "                            \
+    "LEFT JOIN timed h ON h.run_id = t.run_id AND h.side = 'transformers' AND t.side <> h.side "   \
+    "AND t.read_gbps IS NOT NULL LEFT JOIN acceptance a ON a.run_id = h.run_id AND "               \
+    "a.first = 'transformers ' || h.configs AND a.second = t.configs WHERE t.age = 1)"
 
 static const char tps_sql[] =
-    "SELECT model, " ENGINE "prompt, generated AS generate, batch, " CONFIGS
+    "WITH " TIMED ", " LATEST ", " PAIRED " SELECT model, side AS engine, form, prompt, "
+    "generated AS generate, batch, file AS configs, beside, "
     "round(first_ms, 4) AS ttft_ms, round(tokens_s, 3) AS tokens_per_s, "
     "round(tokens_low, 3) AS low, round(tokens_high, 3) AS high, "
     "round(first_low_ms, 4) AS ttft_low_ms, round(first_high_ms, 4) AS ttft_high_ms, dtype, "
     "repeats, CAST(step_bytes AS INTEGER) AS step_bytes, round(gbps, 1) AS gbps, "
     "round(read_gbps, 1) AS read_gbps, round(percent_of_read, 2) AS percent_of_read, "
-    "round(token_mj, 3) AS token_mj, memory_bytes, " BESIDE(
-        "round(h.tokens_s, 3)") " AS "
-                                "hf_tokens_per_"
-                                "s, " BESIDE(
-                                    "r"
-                                    "o"
-                                    "u"
-                                    "n"
-                                    "d"
-                                    "("
-                                    "a"
-                                    "."
-                                    "r"
-                                    "a"
-                                    "t"
-                                    "i"
-                                    "o"
-                                    ","
-                                    " "
-                                    "3"
-                                    ")") " AS hf_ratio, " BESIDE("round(a.low, 3)") " AS "
-                                                                                    "hf_ratio_low,"
-                                                                                    " " BESIDE(
-                                                                                        "rou"
-                                                                                        "nd("
-                                                                                        "a."
-                                                                                        "hig"
-                                                                                        "h, "
-                                                                                        "3)") " AS "
-                                                                                              "hf_"
-                                                                                              "rati"
-                                                                                              "o_"
-                                                                                              "high"
-                                                                                              ","
-                                                                                              " " ORIGIN
-                                                                                              "FROM"
-                                                                                              " thr"
-                                                                                              "ough"
-                                                                                              "puts"
-                                                                                              " t "
-                                                                                              "WHER"
-                                                                                              "E "
-                                                                                              "devi"
-                                                                                              "ce_"
-                                                                                              "slug"
-                                                                                              " = "
-                                                                                              "? "
-                                                                                              "ORDE"
-                                                                                              "R "
-                                                                                              "BY "
-                                                                                              "mode"
-                                                                                              "l, "
-                                                                                              "batc"
-                                                                                              "h, "
-                                                                                              "prom"
-                                                                                              "pt, "
-                                                                                              "id";
+    "round(token_mj, 3) AS token_mj, memory_bytes, round(hf_tokens_s, 3) AS hf_tokens_per_s, "
+    "round(hf_first_ms, 4) AS hf_ttft_ms, round(ratio, 3) AS hf_ratio, "
+    "round(ratio_low, 3) AS hf_ratio_low, round(ratio_high, 3) AS hf_ratio_high, "
+    "rounds AS hf_rounds, compiler, " ORIGIN
+    "FROM paired ORDER BY model, batch, prompt, generated, side, form, beside, id";
 
 static const char steps_sql[] =
-    "SELECT t.model, s.kernel, s.problem, s.point, s.calls, round(s.us, 4) AS us, "
-    "CAST(s.bytes AS INTEGER) AS bytes, t.device, t.driver, t.\"commit\", t.dirty, t.date "
-    "FROM step_part s JOIN throughputs t ON t.id = s.throughput_id WHERE t.device_slug = ? AND "
-    "t.id = (SELECT MAX(p.throughput_id) FROM step_part p JOIN throughputs u ON u.id = "
-    "p.throughput_id WHERE u.device_slug = t.device_slug AND u.model = t.model) "
-    "ORDER BY t.model, s.calls * s.us DESC";
+    "WITH " TIMED " SELECT t.model, s.kernel, s.problem, s.point, s.calls, round(s.us, 4) AS us, "
+    "CAST(s.bytes AS INTEGER) AS bytes, round(s.bytes / s.us / 1e3, 1) AS gbps, "
+    "round(100 * s.calls * s.us / SUM(s.calls * s.us) OVER (PARTITION BY t.id), 2) AS "
+    "percent_of_parts, t.form, t.dtype, t.batch, t.prompt, t.generated AS generate, "
+    "round(t.tokens_s, 3) AS tokens_per_s, round(t.read_gbps, 1) AS read_gbps, " ORIGIN
+    "FROM step_part s JOIN timed t ON t.id = s.throughput_id WHERE "
+    "t.id = (SELECT MAX(p.throughput_id) FROM step_part p JOIN timed u ON u.id = "
+    "p.throughput_id WHERE u.model = t.model) ORDER BY t.model, s.calls * s.us DESC";
 
 /* The mean step of a run lies in the middle of what it generated. */
 static const char position_sql[] =
-    "SELECT model, engine || CASE WHEN configs = '' THEN '' ELSE ', ' || configs END AS engine, "
+    "WITH " TIMED " SELECT model, side || CASE form WHEN '' THEN '' ELSE ' ' || form END || "
+    "CASE file WHEN '' THEN '' ELSE ', ' || file END AS engine, "
     "prompt + generated / 2 AS position, round(1e6 / tokens_s, 2) AS us, "
-    "round(1e6 / tokens_high, 2) AS low_us, round(1e6 / tokens_low, 2) AS high_us, " ORIGIN
-    "FROM (SELECT *, COUNT(*) OVER (PARTITION BY model, engine, configs) AS several FROM ("
-    "SELECT model, " ENGINE CONFIGS "prompt, generated, tokens_s, tokens_low, tokens_high, " ORIGIN
-    ", ROW_NUMBER() OVER (PARTITION BY model, engine, configs, prompt ORDER BY id DESC) AS rank "
-    "FROM throughputs WHERE device_slug = ? AND batch = 1) WHERE rank = 1) WHERE several > 1 "
+    "round(1e6 / tokens_high, 2) AS low_us, round(1e6 / tokens_low, 2) AS high_us, "
+    "round(step_bytes / read_gbps / 1e3, 2) AS limit_us, "
+    "round(percent_of_read, 2) AS percent_of_read, form, dtype, prompt, generated AS generate, "
+    "repeats, " ORIGIN
+    "FROM (SELECT *, COUNT(*) OVER (PARTITION BY model, dtype, side, form, file) AS several FROM ("
+    "SELECT *, ROW_NUMBER() OVER (PARTITION BY model, dtype, side, form, file, prompt ORDER BY id "
+    "DESC) AS age FROM timed WHERE batch = 1) WHERE age = 1) WHERE several > 1 "
     "ORDER BY model, engine, position";
 
 /* View traffic, the latest of each problem and policy, with who measured it. */

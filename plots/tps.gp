@@ -22,14 +22,25 @@ is_number(x) = x == x
 set datafile columnheaders
 group_of(z) = sprintf("%s, %s tokens after %s%s", text("model"), text(new), text("prompt"), \
                       text("batch") eq "1" || text("batch") eq "" ? "" : ", batch " . text("batch"))
-engine_of(z) = text("engine") . (text("configs") eq "" || text("configs") eq "-" ? "" \
-    : (text("engine") eq "" ? "" : ", ") . text("configs"))
+# HuggingFace's versions are long, and a configuration that all of ours share tells nothing
+foreign(z) = strstrt(text("engine"), "transformers") == 1
+several = 0
+shared = ""
+stats table using (foreign(0) ? 0 : shared eq "" ? (shared = text("configs")) \
+    : text("configs") eq shared ? 0 : (several = 1), 0) nooutput
+setting_of(z) = text("configs") eq "-" || (text("form") ne "" && (foreign(0) || !several)) \
+    ? "" : text("configs")
+engine_of(z) = text("engine") . (text("form") eq "" ? "" : " " . text("form")) \
+    . (setting_of(0) eq "" ? "" : (text("engine") eq "" ? "" : ", ") . setting_of(0))
+# a sequence's share, or many sequences together would leave no room to see the others
+side_by_side(z) = num("batch") > 1 ? num("batch") : 1
 limit_of(z) = num("read_gbps") > 0 && num("step_bytes") > 0 \
-    ? num("read_gbps") * 1e9 / num("step_bytes") * (num("batch") > 0 ? num("batch") : 1) : NaN
+    ? num("read_gbps") * 1e9 / num("step_bytes") : NaN
 total = 0
 stats table using (total = total + 1, 0) nooutput
 array group[total]
 array engine[total]
+array of_batch[total]
 array tokens[total]
 array from[total]
 array to[total]
@@ -46,8 +57,9 @@ find(z) = (sum [k = 1:count] (same(k, 0) ? k : 0))
 seconds(date) = date eq "" ? 0 : strptime("%Y-%m-%dT%H:%M:%SZ", date)
 stats table using ( \
     at = find(0), at == 0 ? (count = count + 1, at = count) : 0, \
-    group[at] = group_of(0), engine[at] = engine_of(0), tokens[at] = num(rate), \
-    from[at] = num(low), to[at] = num(high), limit[at] = limit_of(0), \
+    group[at] = group_of(0), engine[at] = engine_of(0), of_batch[at] = side_by_side(0), \
+    tokens[at] = num(rate) / side_by_side(0), from[at] = num(low) / side_by_side(0), \
+    to[at] = num(high) / side_by_side(0), limit[at] = limit_of(0), \
     of[3] eq "" || of[3] eq text("commit") ? 0 : (commits = 1), \
     seconds(text("date")) < newest ? 0 : (newest = seconds(text("date")), \
         (sum [k = 1:words(names)] (of[k] = text(word(names, k)), 0))), 0) nooutput
@@ -86,7 +98,7 @@ do for [g = 1:count] {
                 print sprintf("%g\t%g\t%g\t%g\t%d", y, tokens[k], is_number(from[k]) ? from[k] : tokens[k], \
                               is_number(to[k]) ? to[k] : tokens[k], ours(k) ? 0x0072B2 : 0x808080)
                 set print
-                set label rates(tokens[k]) at graph 1, first y right
+                set label (of_batch[k] > 1 ? sprintf("%d x ", of_batch[k]) : "") . rates(tokens[k]) at graph 1, first y right
                 if (is_number(limit[k])) { bound = limit[k] }
                 y = y + 1
             }
@@ -102,14 +114,14 @@ do for [g = 1:count] {
 }
 height = y * 27 + 190 < 360 ? 360 : int(y * 27 + 190)
 set yrange [y - 0.7:-0.7]
-set xrange [0:highest * 1.14]
+set xrange [0:highest * 1.17]
 set border 1
 set grid noytics
 set lmargin 30
 set rmargin 3
 set tmargin 3.9
 set bmargin 3.2 + 1.2 * caption_lines
-set xlabel "tokens a second, decode alone, all sequences" offset 0, 0.3
+set xlabel "tokens a second of each sequence, decode alone" offset 0, 0.3
 heading = "Tokens a second"
 set key at graph 1, graph 1 right bottom horizontal samplen 2 Left reverse
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes README's tables from results/*/bench.csv, between their markers.
+"""Writes README's tables from results/, between their markers: the engine's from */tps.csv, the
+kernels' from */bench.csv.
 
 readme.py          rewrites README.md
 readme.py --check  exits 1 where README.md is not what results/ say
@@ -68,15 +69,64 @@ def device_table(folder):
     return out
 
 
-def main():
-    text = open("README.md", encoding="utf-8").read()
+def origin(row):
+    modified = " (modified)" if row["dirty"] == "1" else ""
+    return f"driver {row['driver']}, commit {row['commit']}{modified}, {row['date'][:10]}"
+
+
+def one_a_setting(rows):
+    """Of a setting timed in several runs, the one with HuggingFace beside it, else the newest: a
+    ratio holds within its own run alone."""
+    chosen = {}
+    for r in rows:
+        setting = (r["model"], r["dtype"], r["form"], r["configs"], r["batch"], r["prompt"], r["generate"])
+        rank = (bool(r["hf_tokens_per_s"]), r["date"])
+        if r["engine"] == "fastinfer" and (setting not in chosen or rank >= chosen[setting][0]):
+            chosen[setting] = (rank, r)
+    return [row for _, row in chosen.values()]
+
+
+def engine_table(folder):
+    """Tokens a second; nothing for a device that emulates."""
+    rows = list(csv.DictReader(open(os.path.join(folder, "tps.csv"), encoding="utf-8")))
+    rows = [r for r in rows if r["percent_of_read"]]
+    ours = one_a_setting(rows)
+    if not ours:
+        return []
+    ours.sort(key=lambda r: (int(r["batch"]), int(r["prompt"]), r["model"], r["form"]))
+    origins = sorted({origin(r) for r in ours})
+    theirs = sorted({r["configs"] for r in rows if r["engine"] == "transformers"})
+    out = [f"**{ours[0]['device']}**, {'; '.join(origins)}; HuggingFace: {', '.join(theirs) or 'not measured'}.", "",
+           "| model | form | batch | prompt + new | repeats | tokens/s | interval | % of the read limit "
+           "| first token ms | HF eager tokens/s | times HF |",
+           "|---|---|" + "--:|" * 9]
+    for r in ours:
+        cells = [r["model"], r["form"], r["batch"], f"{r['prompt']} + {r['generate']}", r["repeats"],
+                 number(r["tokens_per_s"], 1), f"{number(r['low'], 1)} to {number(r['high'], 1)}",
+                 number(r["percent_of_read"], 1), number(r["ttft_ms"], 1),
+                 number(r["hf_tokens_per_s"], 1), number(r["hf_ratio"], 1)]
+        out.append("| " + " | ".join(cells) + " |")
+    return out + [""]
+
+
+def filled(text, marker, table, name):
+    """The text with what is between <!-- MARKER --> and <!-- /MARKER --> made anew."""
     lines = []
     for folder in sorted(glob.glob("results/*/")):
-        if os.path.exists(os.path.join(folder, "bench.csv")):
-            lines += device_table(folder)
+        if os.path.exists(os.path.join(folder, name)):
+            lines += table(folder)
     body = "\n".join(lines).strip() or "Nothing measured yet."
-    new = re.sub(r"(<!-- tables -->\n).*?(<!-- /tables -->)",
-                 lambda m: m.group(1) + body + "\n" + m.group(2), text, flags=re.S)
+    new, count = re.subn(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)",
+                         lambda m: m.group(1) + body + "\n" + m.group(2), text, flags=re.S)
+    if count != 1:
+        sys.exit(f"README.md: <!-- {marker} --> and <!-- /{marker} -->, once, were expected")
+    return new
+
+
+def main():
+    text = open("README.md", encoding="utf-8").read()
+    new = filled(text, "engine", engine_table, "tps.csv")
+    new = filled(new, "tables", device_table, "bench.csv")
     if "--check" in sys.argv:
         if new != text:
             sys.exit("README.md is stale: run make readme")

@@ -143,6 +143,9 @@ if [ -n "${FASTINFER_TEST_PYTHON:-}" ] || [ -d build/python-tools ]; then
 else
     skip "Python package" "PyTorch and transformers are large: make test-python installs and tests, as does FASTINFER_TEST_PYTHON=1"
 fi
+scratch=$(mktemp -d)
+program "README's tables" sh tests/test_readme.sh "$scratch"
+rm -rf "$scratch"
 check "README is what results/ say" python3 scripts/readme.py --check
 check "links of README and docs" python3 scripts/check-links.py
 

@@ -114,6 +114,20 @@ printf 'model,prompt,batch,tokens_per_s,low,high,step_bytes,read_gbps\nm,32,1,%s
 check 'tokens a second' 0 'nothing wrong' tps.csv
 sed -i 's/,500,499,501/,900,899,901/' tps.csv
 check 'more tokens than can be read' 2 'tokens/s: reading what a step needs allows 703.1' tps.csv
+about='made-up GPU,1.2,0123456789ab,0,2026-01-02T03:04:05Z'
+who='device,driver,commit,dirty,date'
+printf "model,kernel,problem,calls,us,bytes,gbps,$who\nm,gemv,n=1,2,10,40000000,%s,$about\n" 4000 >steps.csv
+check "a step's parts" 0 'nothing wrong' steps.csv
+sed -i 's/,4000,/,4900,/' steps.csv
+check 'a rate that its time does not give' 2 'steps.csv:2: gbps is 4900, but the other columns give 4000' steps.csv
+printf "model,engine,position,us,low_us,high_us,limit_us,$who\nm,fastinfer,96,%s,99,101,80,$about\n" 100 >position.csv
+check 'a step at a position' 0 'nothing wrong' position.csv
+sed -i 's/,96,100,99,101,80/,96,70,69,71,80/' position.csv
+check 'a step faster than it can be read' 2 'a step of 70 us: reading what it needs takes 80' position.csv
+fresh && cp steps.csv nvidia-h200/
+check 'and in a folder' 2 'steps.csv:2: gbps is 4900' nvidia-h200
+printf 'model,prompt,batch,tokens_per_s,low,high,step_bytes,read_gbps,percent_of_read\nm,32,1,500,499,501,6.4e9,4500,%s\n' 81 >tps.csv
+check 'a share of the limit that the rest does not give' 2 'percent_of_read is 81, but the other columns give 71' tps.csv
 check 'nothing there' 2 'No such file' none
 echo x >notes.txt
 check 'another kind of file' 2 'was expected' notes.txt

@@ -127,6 +127,28 @@ check 'their DOM' both/report.html \
     nvidia-h200-tokens=8 nvidia-h200-step=2 nvidia-h200-position=3 nvidia-h200-gate=3 nvidia-h200-2-roofline=100
 grep -q 'rows=16,hidden=2048' both/report.md && grep -q 'NVIDIA H200 (2): us' both/report.md
 verdict 'are compared' $?
+grep -qF '| m | fastinfer | 1 | 32 + 128 | 400.0 | 395.0 to 405.0 | 9.50 | - | - |  | tuned |' both/report.md
+verdict 'a table of another program, without forms, is shown' $? "$(grep '^| m | fastinfer' both/report.md | head -n 2)"
+# as `fastinfer export` writes it: forms, HuggingFace of the same run, several sequences, the limit
+{
+    echo 'model,engine,form,prompt,generate,batch,configs,beside,ttft_ms,tokens_per_s,low,high,step_bytes,read_gbps,percent_of_read,hf_ratio,device,driver,commit,dirty,date'
+    echo "m,fastinfer,persistent,32,128,1,gpu.json,transformers,3,500,499,501,6.0e9,4000,75,20,$about"
+    echo "m,transformers,eager,32,128,1,\"torch 9, eager\",persistent,30,25,24,26,6.0e9,4000,4,,$about"
+    echo "m,fastinfer,persistent,32,128,8,gpu.json,,9,2400,2390,2410,6.0e9,4000,45,,$about"
+} >full/tps.csv
+{
+    echo 'model,engine,position,us,low_us,high_us,limit_us,device,driver,commit,dirty,date'
+    printf "m,fastinfer,%d,%d,%d,%d,%d,$about\n" 32 100 99 101 80 512 110 109 111 81 2048 150 149 152 85
+} >full/position.csv
+report 'forms and limits' 0 'report.html' --export full --out forms
+grep -qF '| m | fastinfer persistent | 1 | 32 + 128 | 500.0 | 499.0 to 501.0 | 3.00 | 75.0 | 20.00 | transformers | gpu.json |' forms/report.md
+verdict 'tokens by form, beside HuggingFace of the same run' $? "$(grep '^| m | fastinfer' forms/report.md | head -n 2)"
+grep -q '8 x 300' forms/pictures/*tokens.svg
+verdict 'several sequences are drawn as the share of one' $?
+grep -q 'transformers eager' forms/pictures/*tokens.svg && ! grep -q 'torch 9' forms/pictures/*tokens.svg
+verdict "HuggingFace's versions are in the table, not on the picture" $?
+grep -q 'the read limit' forms/pictures/*position.svg && ! grep -q 'the read limit' both/pictures/nvidia-h200-position.svg
+verdict 'positions stand beside the read limit, where it is known' $?
 grep -q 'cupti' both/report.md && grep -q 'by formula: made-up GPU, driver 1.2, commit 0123456789ab' both/report.md
 verdict 'counters say whose they are' $?
 for kind in tps step:steps position gate convergence; do

@@ -164,6 +164,30 @@ same "HuggingFace of the same run stands beside ours" "$? $(beside made-up)" \
     "0 fastinfer 1     True;fastinfer 2 8.0 2.5 2.25 2.75 True;transformers 2     True;"
 "$program" export --tables --db tps.db --out exported >out 2>err
 same "emulation is compared with nothing" "$? $(beside cpu)" "0 fastinfer 1     False;fastinfer 2     False;"
+# What was measured again replaces what it was before; other forms and other runs' company stay.
+cp gpu.db twice.db
+sqlite3 twice.db "UPDATE throughput SET configs = '/x/made-up.json, one kernel' WHERE id = 1;
+INSERT INTO throughput (run_id, model, engine, configs, dtype, batch, prompt, generated, repeats, tokens_s, step_bytes, read_gbps, date)
+SELECT run_id + 1000, model, engine, 'other/made-up.json, one kernel', dtype, batch, prompt, generated, 3, 12345.5, step_bytes, 4000, date FROM throughput WHERE id = 1;
+INSERT INTO run (id, device_id, started, driver, compiler, baseline, commit_id, dirty, host, command, seed)
+SELECT id + 1000, device_id, started, driver, compiler, baseline, commit_id, dirty, host, command, seed FROM run WHERE id = (SELECT run_id FROM throughput WHERE id = 1);
+INSERT INTO throughput (run_id, model, engine, configs, dtype, batch, prompt, generated, repeats, tokens_s, step_bytes, read_gbps, date)
+SELECT run_id + 1000, model, 'transformers', 'eager', dtype, batch, prompt, generated, 3, 8, step_bytes, 4000, date FROM throughput WHERE id = 1;"
+"$program" export --tables --db twice.db --out exported >out 2>err
+cat >keys.py <<'EOF2'
+import csv
+for r in csv.DictReader(open('exported/made-up/tps.csv', newline='')):
+    if r['form'] == 'persistent':
+        print(r['configs'], r['tokens_per_s'], r['beside'])
+EOF2
+same "a newer run of the same replaces the older" "$? $(python3 keys.py 2>&1 | tr '\n' ';')" "0 made-up.json 12345.5 transformers;"
+same "a step's parts say whose they are, and their share" "$(python3 -c "
+import csv
+rows = list(csv.DictReader(open('exported/made-up/steps.csv', newline='')))
+print(round(sum(float(r['percent_of_parts']) for r in rows)), {r['batch'] for r in rows} <= {'1', '2'})")" "100 True"
+printf 'kept\n' >exported/made-up/bench.csv
+"$program" export --tables --db twice.db --out exported >out 2>err
+same "a database without a bench leaves bench.csv" "$? $(cat exported/made-up/bench.csv) $(ls exported/made-up | grep -c part)" "0 kept 0"
 same "the database is sound" "$(sql 'PRAGMA integrity_check')" ok
 echo "1..$number"
 [ $failures -eq 0 ]

@@ -17,26 +17,47 @@ from .library import _TREE
 SCHEMA = 5
 NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 
-# As `fastinfer export --tables` has them.
-CSV = """SELECT model, engine, prompt, generated AS generate, batch, configs,
+# As `fastinfer export --tables` has them: the newest of each setting, HuggingFace of the same run
+# beside it.
+CSV = """WITH sides AS (
+    SELECT t.*, COALESCE(NULLIF(t.engine, ''), 'fastinfer') AS side,
+        replace(t.configs, ', one kernel', '') AS path,
+        CASE WHEN t.configs LIKE '%, one kernel' THEN 'persistent'
+            WHEN t.engine IN ('', 'fastinfer') THEN 'launches'
+            WHEN t.configs LIKE '%eager' THEN 'eager' ELSE '' END AS form
+    FROM throughputs t WHERE t.device_slug = ?),
+timed AS (
+    SELECT *, replace(path, rtrim(path, replace(path, '/', '')), '') AS file FROM sides),
+beside AS (
+    SELECT t.*, COALESCE((SELECT group_concat(name, ' ') FROM (
+        SELECT DISTINCT CASE o.side WHEN 'fastinfer' THEN o.form ELSE o.side END AS name
+        FROM timed o WHERE o.run_id = t.run_id AND o.id <> t.id ORDER BY name)), '') AS beside
+    FROM timed t),
+latest AS (
+    SELECT *, ROW_NUMBER() OVER (
+        PARTITION BY model, dtype, side, form, CASE side WHEN 'transformers' THEN '' ELSE file END,
+            batch, prompt, generated, beside ORDER BY id DESC) AS age
+    FROM beside),
+paired AS (
+    SELECT t.*, h.tokens_s AS hf_tokens_s, h.first_ms AS hf_first_ms, a.ratio, a.low AS ratio_low,
+        a.high AS ratio_high, a.rounds
+    FROM latest t
+    LEFT JOIN timed h ON h.run_id = t.run_id AND h.side = 'transformers' AND t.side <> h.side
+        AND t.read_gbps IS NOT NULL
+    LEFT JOIN acceptance a ON a.run_id = h.run_id AND a.second = t.configs
+        AND a.first = 'transformers ' || h.configs
+    WHERE t.age = 1)
+SELECT model, side AS engine, form, prompt, generated AS generate, batch, file AS configs, beside,
     round(first_ms, 4) AS ttft_ms, round(tokens_s, 3) AS tokens_per_s,
     round(tokens_low, 3) AS low, round(tokens_high, 3) AS high,
     round(first_low_ms, 4) AS ttft_low_ms, round(first_high_ms, 4) AS ttft_high_ms, dtype, repeats,
     CAST(step_bytes AS INTEGER) AS step_bytes, round(gbps, 1) AS gbps,
     round(read_gbps, 1) AS read_gbps, round(percent_of_read, 2) AS percent_of_read,
-    round(token_mj, 3) AS token_mj, memory_bytes, round(h.h_tokens_s, 3) AS hf_tokens_per_s,
-    round(a.ratio, 3) AS hf_ratio, round(a.low, 3) AS hf_ratio_low,
-    round(a.high, 3) AS hf_ratio_high, device, driver, "commit", dirty, date
-FROM throughputs t
-LEFT JOIN (SELECT run_id AS h_run, model AS h_model, configs AS h_configs, tokens_s AS h_tokens_s
-           FROM throughputs WHERE engine = 'transformers') h
-    ON h_run = t.run_id AND h_model = t.model AND t.engine <> 'transformers'
-        AND t.read_gbps IS NOT NULL
-LEFT JOIN (SELECT run_id AS a_run, model AS a_model, first, second, ratio, low, high
-           FROM acceptance) a
-    ON a_run = t.run_id AND a_model = t.model AND first = 'transformers ' || h_configs
-        AND second = t.configs
-WHERE device_slug = ? ORDER BY model, batch, prompt, id"""
+    round(token_mj, 3) AS token_mj, memory_bytes, round(hf_tokens_s, 3) AS hf_tokens_per_s,
+    round(hf_first_ms, 4) AS hf_ttft_ms, round(ratio, 3) AS hf_ratio,
+    round(ratio_low, 3) AS hf_ratio_low, round(ratio_high, 3) AS hf_ratio_high,
+    rounds AS hf_rounds, compiler, device, driver, "commit", dirty, date
+FROM paired ORDER BY model, batch, prompt, generated, side, form, beside, id"""
 
 
 def _program():
