@@ -78,12 +78,14 @@ static enum status run_step(struct normalizers *n, const struct normalizer *step
 
 enum status normalizers_run(struct normalizers *normalizers, const char *text, size_t bytes,
                             const char **out, size_t *out_bytes) {
+    const size_t given = bytes, most = STEPS_MOST(given);
     for (int i = 0; i < normalizers->count; i++) {
         struct text *buffer = &normalizers->buffers[i % 2];
         buffer->size = 0;
         TRY(text_add(buffer, "", 1)); /* so that there is a buffer, and the text behind this 0 */
         TRY(run_step(normalizers, &normalizers->list[i], text, bytes, buffer));
         text = buffer->data + 1, bytes = buffer->size - 1;
+        if (bytes > most) return steps_too_much("normalizer", given);
     }
     *out = text, *out_bytes = bytes;
     return STATUS_OK;

@@ -2,6 +2,11 @@
 
 #include "engine/tokenizer_steps.h"
 
+enum status steps_too_much(const char *what, size_t bytes) {
+    return fail(STATUS_FORMAT, "tokenizer.json: %s: its steps make over %zu bytes of %zu", what,
+                STEPS_MOST(bytes), bytes);
+}
+
 static bool is_printable(uint32_t c) {
     return (c >= '!' && c <= '~') || (c >= 0xa1 && c <= 0xac) || (c >= 0xae && c <= 0xff);
 }
@@ -60,6 +65,8 @@ static enum status change(struct splitter *s, bool first, const char **text, siz
 static enum status run_stage(struct splitters *all, int stage, const char *text, size_t bytes,
                              bool first, const struct word_sink *sink) {
     if (!bytes) return STATUS_OK;
+    if (bytes > all->left) return steps_too_much("pre_tokenizer", all->bytes);
+    all->left -= bytes;
     if (stage == all->count) return sink->word(sink->context, text, bytes);
     struct splitter *s = &all->list[stage];
     TRY(change(s, first, &text, &bytes));
@@ -87,6 +94,7 @@ static enum status run_stage(struct splitters *all, int stage, const char *text,
 
 enum status splitters_run(struct splitters *splitters, const char *text, size_t bytes, bool first,
                           struct word_sink sink) {
+    splitters->left = STEPS_MOST(bytes), splitters->bytes = bytes;
     return run_stage(splitters, 0, text, bytes, first, &sink);
 }
 

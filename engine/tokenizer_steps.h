@@ -8,6 +8,11 @@
 
 enum { STEPS = 16 }; /* of one kind, at most */
 
+/* Steps that each make more of a text, one behind another, could make of a few bytes what fills the
+ * memory: a kind's steps may hand on so much, all in all. */
+#define STEPS_MOST(bytes) ((size_t)(STEPS * 8) * (bytes) + 65536)
+enum status steps_too_much(const char *what, size_t bytes);
+
 enum normalizer_kind {
     NORMALIZE_UNICODE,
     NORMALIZE_PREPEND,
@@ -50,6 +55,7 @@ struct splitter {
 struct splitters {
     struct splitter list[STEPS];
     int count;
+    size_t left, bytes; /* of what may be handed on, of the text being cut */
 };
 /* Calls word(context, ...) for each word of the text, in order. `first`: the text is the very
  * beginning of the input. */

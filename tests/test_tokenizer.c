@@ -334,6 +334,40 @@ static void what_is_unsupported_is_named(void **state) {
          "/nonexistent/folder");
 }
 
+/* Sixteen steps that each double a text make 65,536 times as much of it. */
+static void steps_that_multiply_are_stopped(void **state) {
+    static const char *const kinds[][4] = {
+        {"normalizer", "normalizers",
+         "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aa\"}",
+         "normalizer: its steps"},
+        {"pre_tokenizer", "pretokenizers", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}",
+         "pre_tokenizer: its steps"}};
+    (void)state;
+    for (size_t k = 0; k < 2; k++)
+        for (int steps = 1; steps <= 16; steps += 15) {
+            char json[4096], text[64];
+            struct tokenizer *tokenizer;
+            int32_t *ids = NULL;
+            size_t count, n = (size_t)snprintf(json, sizeof json,
+                                               "{" MODEL "},\"%s\":{\"type\":\"Sequence\",\"%s\":[",
+                                               kinds[k][0], kinds[k][1]);
+            for (int i = 0; i < steps; i++)
+                n += (size_t)snprintf(json + n, sizeof json - n, "%s%s", i ? "," : "", kinds[k][2]);
+            snprintf(json + n, sizeof json - n, "]}}");
+            good(tokenizer_open_text("here", json, strlen(json), &tokenizer));
+            memset(text, 'a', sizeof text);
+            for (size_t i = 0; k == 1 && i < sizeof text; i++) text[i] = i % 2 ? '\xb6' : '\xc3';
+            enum status status =
+                tokenizer_encode(tokenizer, text, sizeof text, false, &ids, &count);
+            if (steps == 1)
+                assert_int_equal(status, STATUS_OK);
+            else
+                says(status, STATUS_FORMAT, kinds[k][3]);
+            free(ids);
+            tokenizer_close(tokenizer);
+        }
+}
+
 static void regexes_that_could_differ_are_refused(void **state) {
     static const char *const regexes[][2] = {{"[a[b]]", "class within"},
                                              {"[a&&b]", "intersection"},
@@ -445,6 +479,7 @@ int main(void) {
         cmocka_unit_test(merges_go_by_rank_then_left),
         cmocka_unit_test(long_words_are_quick),
         cmocka_unit_test(what_is_unsupported_is_named),
+        cmocka_unit_test(steps_that_multiply_are_stopped),
         cmocka_unit_test(regexes_that_could_differ_are_refused),
         cmocka_unit_test(chat_layouts),
         cmocka_unit_test(chat_fits_the_tokenizer),

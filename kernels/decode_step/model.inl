@@ -3,8 +3,8 @@
 typedef element_of<DTYPE> E;
 typedef E::type element;
 
-// A layer's weights lie in one run, each on a multiple of 256 bytes: as layout_of() in
-// decode_step.c has it.
+// A layer's weights lie in one run, each on a multiple of 256 bytes: as
+// decode_step_layout() has it.
 #define DECODE_STEP_ALIGN(elements) (((elements) + 127) / 128 * 128)
 enum {
     Q = HEADS * HEAD_DIM,
