@@ -109,6 +109,45 @@ def engine_table(folder):
     return out + [""]
 
 
+def spread(values):
+    """The least and the greatest, in as few digits as tell them from 1."""
+    digits = 1 if min(values) < 5 else 0
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def summary(folder):
+    """The first screen: the best of each model at 32 + 128, one sequence; kernels at 4096 rows."""
+    rows = list(csv.DictReader(open(os.path.join(folder, "bench.csv"), encoding="utf-8")))
+    if rows[0].get("device_kind", "cuda") != "cuda":
+        return []
+    device, path = rows[0]["device"], os.path.join(folder, "tps.csv")
+    best, out = {}, [f"On an {device}, in fp16:", ""]
+    for r in one_a_setting(list(csv.DictReader(open(path, encoding="utf-8")))) if os.path.exists(path) else []:
+        if (r["prompt"], r["generate"], r["batch"]) == ("32", "128", "1") and r["percent_of_read"]:
+            if r["model"] not in best or float(r["tokens_per_s"]) > float(best[r["model"]]["tokens_per_s"]):
+                best[r["model"]] = r
+    models = [f"{m}'s shapes {float(r['tokens_per_s']):.0f}, {float(r['percent_of_read']):.0f}% of what reading "
+              "the weights once a token allows"
+              + (f" and {float(r['hf_ratio']):.0f} times HuggingFace eager in the same run" if r["hf_ratio"] else "")
+              for m, r in sorted(best.items())]
+    if models:
+        out.append(f"- **[tokens a second](#tokens-a-second)**: {'; '.join(models)};")
+    groups = []
+    for label, kernels in (("norms and rotary embeddings", ("rmsnorm", "add_rmsnorm", "rope", "rope_kv_append")),
+                           ("swiglu", ("swiglu",))):
+        speedups = [float(r["speedup"]) for r in rows
+                    if r["kernel"] in kernels and r["rows"] == "4096" and r["residency"] == "cold" and r["speedup"]]
+        if speedups:
+            groups.append(f"{label} {spread(speedups)} times")
+    if groups:
+        groups[0] += " as fast as HuggingFace's formulas in PyTorch eager"
+        said = ", ".join(groups)
+        out.append(f"- **[kernels](#what-was-measured)** at 4096 rows: {said}.")
+        out += ["", f'<img src="{folder}plots/speedup.png" width="620" alt="{device}, 4096 rows: {said}">']
+    return out + [""]
+
+
 def filled(text, marker, table, name):
     """The text with what is between <!-- MARKER --> and <!-- /MARKER --> made anew."""
     lines = []
@@ -125,7 +164,8 @@ def filled(text, marker, table, name):
 
 def main():
     text = open("README.md", encoding="utf-8").read()
-    new = filled(text, "engine", engine_table, "tps.csv")
+    new = filled(text, "summary", summary, "bench.csv")
+    new = filled(new, "engine", engine_table, "tps.csv")
     new = filled(new, "tables", device_table, "bench.csv")
     if "--check" in sys.argv:
         if new != text:

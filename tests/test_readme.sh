@@ -23,10 +23,10 @@ check() {
 }
 
 mkdir -p results/made-up results/cpu
-printf 'before\n<!-- engine -->\nold\n<!-- /engine -->\nbetween\n<!-- tables -->\n<!-- /tables -->\nafter\n' >README.md
+printf 'first\n<!-- summary -->\n<!-- /summary -->\nbefore\n<!-- engine -->\nold\n<!-- /engine -->\nbetween\n<!-- tables -->\n<!-- /tables -->\nafter\n' >README.md
 python3 "$script"
 same "nothing measured is said, and nothing else is touched" "$(tr '\n' ';' <README.md)" \
-    "before;<!-- engine -->;Nothing measured yet.;<!-- /engine -->;between;<!-- tables -->;Nothing measured yet.;<!-- /tables -->;after;"
+    "first;<!-- summary -->;Nothing measured yet.;<!-- /summary -->;before;<!-- engine -->;Nothing measured yet.;<!-- /engine -->;between;<!-- tables -->;Nothing measured yet.;<!-- /tables -->;after;"
 
 head='model,engine,form,prompt,generate,batch,configs,beside,ttft_ms,tokens_per_s,low,high,percent_of_read,hf_tokens_per_s,hf_ratio,dtype,repeats,device,driver,commit,dirty,date'
 {
@@ -50,6 +50,15 @@ same "a form without HuggingFace beside it has no ratio" \
     "$(row 'm | launches')" "| m | launches | 1 | 32 + 128 | 14 | 400.0 | 399.0 to 401.0 | 64.0 | 3.0 | - | - |"
 same "device, driver, commit, date, HuggingFace's versions" "$(grep -c \
     '^\*\*made-up GPU\*\*, driver 1.2, commit 0123456789ab, 2026-01-02; HuggingFace: torch 9, eager\.$' README.md)" 1
+{
+    echo 'kernel,problem,rows,residency,status,median_us,gbps,percent_of_ceiling,default_us,baseline_us,speedup,fused_us,device,driver,commit,date'
+    echo 'rmsnorm,"rows=4096,hidden=2048",4096,cold,ok,9,3000,95,10,110,12.3,11,made-up GPU,1.2,0123456789ab,2026-01-02'
+    echo 'swiglu,"rows=4096,width=8192",4096,cold,ok,9,3000,95,10,110,1.75,,made-up GPU,1.2,0123456789ab,2026-01-02'
+} >results/made-up/bench.csv
+echo '[{"driver": "1.2", "compiler": "NVRTC", "baseline": "", "copy_gbps": 4000}]' >results/made-up/environment.json
+python3 "$script"
+same "the first screen: the best of each model, kernels at 4096 rows" "$(grep -cE \
+    "m's shapes 500, 80% .* and 20 times HuggingFace|embeddings 12 times as fast .*, swiglu 1.8 times\.$" README.md)" 2
 same "an emulation's tokens are not shown" "$(grep -c 7777 README.md)" 0
 sed -i 's/,500.14,/,520.14,/' results/made-up/tps.csv
 same "another number makes it stale" "$(check)" "1 README.md is stale: run make readme"
