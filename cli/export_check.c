@@ -268,6 +268,35 @@ static void check_position(struct checking *c, const struct csv *t) {
     }
 }
 
+static void check_prompts(struct checking *c, const struct csv *t) {
+    static const char *const names[] = {"model",   "prompt",      "part",  "product", "us",
+                                        "ttft_ms", "products_ms", "dtype", "device",  "driver",
+                                        "commit",  "dirty",       "date",  NULL};
+    if (!check_columns(c, t, names)) return;
+    for (int i = 0; i < t->rows; i++) {
+        check_origin(c, t, i);
+        check_number(c, t, i, "us", false);
+        check_interval(c, t, i, "ttft_low_ms", "ttft_ms", "ttft_high_ms");
+        check_derived(c, t, i, "over_products",
+                      csv_number(t, i, "ttft_ms") / csv_number(t, i, "products_ms"), 0.002);
+    }
+}
+
+static void check_loading(struct checking *c, const struct csv *t) {
+    static const char *const names[] = {"model",  "bytes", "seconds", "plain_seconds", "gbps",
+                                        "ratio",  "low",   "high",    "device",        "driver",
+                                        "commit", "date",  NULL};
+    if (!check_columns(c, t, names)) return;
+    for (int i = 0; i < t->rows; i++) {
+        check_origin(c, t, i);
+        check_number(c, t, i, "seconds", false);
+        check_number(c, t, i, "plain_seconds", false);
+        check_interval(c, t, i, "low", "ratio", "high");
+        check_derived(c, t, i, "gbps",
+                      csv_number(t, i, "bytes") / csv_number(t, i, "seconds") / 1e9, 0.01);
+    }
+}
+
 static enum status check_table(struct checking *c,
                                void (*check)(struct checking *, const struct csv *)) {
     struct csv table;
@@ -357,6 +386,8 @@ static enum status check_file(struct checking *c, const char *path, bool *known)
     if (!strcmp(name, "tps.csv")) return check_table(c, check_tps);
     if (!strcmp(name, "steps.csv")) return check_table(c, check_steps);
     if (!strcmp(name, "position.csv")) return check_table(c, check_position);
+    if (!strcmp(name, "prompts.csv")) return check_table(c, check_prompts);
+    if (!strcmp(name, "loading.csv")) return check_table(c, check_loading);
     if (length > 5 && !strcmp(name + length - 5, ".json")) return check_json(c);
     *known = false;
     return STATUS_OK;
@@ -373,9 +404,9 @@ static void check_slug(struct checking *c, const char *folder, const char *envir
 }
 
 static enum status check_folder(struct checking *c, const char *folder) {
-    static const char *const names[] = {"environment.json", "bench.csv",       "points.csv",
-                                        "tuning.csv",       "tps.csv",         "steps.csv",
-                                        "position.csv",     "calibration.json"};
+    static const char *const names[] = {
+        "environment.json", "bench.csv",    "points.csv",  "tuning.csv",  "tps.csv",
+        "steps.csv",        "position.csv", "prompts.csv", "loading.csv", "calibration.json"};
     char path[1200];
     bool known;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -400,7 +431,7 @@ enum status export_check(const char *path) {
     if (!known || !c.files)
         return fail(STATUS_ARGUMENT,
                     "%s: bench.csv, points.csv, tuning.csv, tps.csv, steps.csv, position.csv, "
-                    "environment.json or a file of configs/ was expected",
+                    "prompts.csv, loading.csv, environment.json or a file of configs/ was expected",
                     path);
     if (c.findings)
         return fail(STATUS_FORMAT, "%s: %d findings in %d files", path, c.findings, c.files);

@@ -66,6 +66,28 @@ static const char steps_sql[] =
     "t.id = (SELECT MAX(p.throughput_id) FROM step_part p JOIN timed u ON u.id = "
     "p.throughput_id WHERE u.model = t.model) ORDER BY t.model, s.calls * s.us DESC";
 
+/* Of each model and length of prompt the profile that was taken last. */
+static const char prompts_sql[] =
+    "SELECT model, prompt, part, product, round(us, 3) AS us, "
+    "round(us / ttft_ms / 10, 2) AS percent_of_ttft, ttft_ms, ttft_low_ms, ttft_high_ms, "
+    "round(products_ms, 4) AS products_ms, round(ttft_ms / products_ms, 3) AS over_products, "
+    "dtype, compiler, " ORIGIN
+    "FROM (SELECT s.model, s.prompt, p.part, p.product, p.us, round(s.first_ms, 4) AS ttft_ms, "
+    "round(s.first_low_ms, 4) AS ttft_low_ms, round(s.first_high_ms, 4) AS ttft_high_ms, "
+    "s.products_ms, s.dtype, s.compiler, s.device, s.driver, s.\"commit\", s.dirty, s.date, "
+    "s.id = MAX(s.id) OVER (PARTITION BY s.model, s.dtype, s.prompt) AS newest "
+    "FROM prompt_part p JOIN prompts s ON s.id = p.throughput_id WHERE s.device_slug = ?) "
+    "WHERE newest ORDER BY model, dtype, prompt, us DESC, part";
+
+static const char loading_sql[] =
+    "SELECT model, bytes, rounds, round(seconds, 4) AS seconds, round(bytes / seconds / 1e9, 3) AS "
+    "gbps, round(plain_seconds, 4) AS plain_seconds, round(ratio, 4) AS ratio, round(low, 4) AS "
+    "low, round(high, 4) AS high, compiler, " ORIGIN
+    "FROM (SELECT l.*, run.compiler, run.driver, run.commit_id AS \"commit\", run.dirty, "
+    "d.name AS device, ROW_NUMBER() OVER (PARTITION BY l.model ORDER BY l.id DESC) AS age "
+    "FROM loading l JOIN run ON run.id = l.run_id JOIN device d ON d.id = run.device_id "
+    "WHERE d.slug = ?) WHERE age = 1 ORDER BY model";
+
 /* The mean step of a run lies in the middle of what it generated. */
 static const char position_sql[] =
     "WITH " TIMED " SELECT model, side || CASE form WHEN '' THEN '' ELSE ' ' || form END || "
@@ -112,10 +134,9 @@ static enum status write_table(struct store *store, const char *slug, const char
 
 enum status export_tables(struct store *store, const char *device_slug, const char *folder,
                           bool say) {
-    static const char *const tables[][2] = {{"tuning", tuning_sql},
-                                            {"tps", tps_sql},
-                                            {"steps", steps_sql},
-                                            {"position", position_sql},
+    static const char *const tables[][2] = {{"tuning", tuning_sql},   {"tps", tps_sql},
+                                            {"steps", steps_sql},     {"position", position_sql},
+                                            {"prompts", prompts_sql}, {"loading", loading_sql},
                                             {"traffic", traffic_sql}};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         TRY(write_table(store, device_slug, folder, tables[i][0], tables[i][1], say));

@@ -124,6 +124,14 @@ printf "model,engine,position,us,low_us,high_us,limit_us,$who\nm,fastinfer,96,%s
 check 'a step at a position' 0 'nothing wrong' position.csv
 sed -i 's/,96,100,99,101,80/,96,70,69,71,80/' position.csv
 check 'a step faster than it can be read' 2 'a step of 70 us: reading what it needs takes 80' position.csv
+printf "model,prompt,part,product,us,ttft_ms,products_ms,over_products,dtype,$who\nm,512,down,1,4000,12,10,%s,fp16,$about\n" 1.2 >prompts.csv
+check "a prompt's parts" 0 'nothing wrong' prompts.csv
+sed -i 's/,12,10,1.2,/,12,10,1.1,/' prompts.csv
+check 'a ratio that its times do not give' 2 'prompts.csv:2: over_products is 1.1, but the other columns give 1.2' prompts.csv
+printf "model,bytes,seconds,plain_seconds,gbps,ratio,low,high,$who\nm,6000000000,2,1.5,%s,1.33,1.3,1.4,$about\n" 3 >loading.csv
+check 'loading' 0 'nothing wrong' loading.csv
+sed -i 's/,1.33,1.3,/,1.2,1.3,/' loading.csv
+check 'a ratio outside its interval' 2 'loading.csv:2: ' loading.csv
 fresh && cp steps.csv nvidia-h200/
 check 'and in a folder' 2 'steps.csv:2: gbps is 4900' nvidia-h200
 printf 'model,prompt,batch,tokens_per_s,low,high,step_bytes,read_gbps,percent_of_read\nm,32,1,500,499,501,6.4e9,4500,%s\n' 81 >tps.csv

@@ -119,6 +119,11 @@ same "a preset is not loaded" "$(sql "SELECT count(*) FROM loading")" 0
     --db "$scratch/load.db" --quiet >out 2>err
 same "loading a folder is compared with reading it" \
     "$? $(grep -cE 'loading [0-9.]+ GB takes .* a plain read of the files' out)" "0 1"
+"$program" export --tables --db "$scratch/load.db" --out exported >out 2>err
+same "both are exported" \
+    "$? $(sed -n 2,10p exported/cpu/prompts.csv | wc -l) $(sed -n 2p exported/cpu/loading.csv | cut -d, -f1,3)" "0 9 model,6"
+"$program" export --check exported/cpu/prompts.csv >out 2>err && "$program" export --check exported/cpu/loading.csv >out 2>err
+same "and right" "$?" 0
 "$program" $tps --repeat 2 --json --profile >json 2>err
 same "JSON ends well" "$?" 0
 same "it is the row" \
