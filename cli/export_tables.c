@@ -80,8 +80,8 @@ static const char prompts_sql[] =
     "WHERE newest ORDER BY model, dtype, prompt, us DESC, part";
 
 static const char loading_sql[] =
-    "SELECT model, bytes, rounds, round(seconds, 4) AS seconds, round(bytes / seconds / 1e9, 3) AS "
-    "gbps, round(plain_seconds, 4) AS plain_seconds, round(ratio, 4) AS ratio, round(low, 4) AS "
+    "SELECT model, bytes, rounds, round(seconds, 7) AS seconds, round(bytes / seconds / 1e9, 3) AS "
+    "gbps, round(plain_seconds, 7) AS plain_seconds, round(ratio, 4) AS ratio, round(low, 4) AS "
     "low, round(high, 4) AS high, compiler, " ORIGIN
     "FROM (SELECT l.*, run.compiler, run.driver, run.commit_id AS \"commit\", run.dirty, "
     "d.name AS device, ROW_NUMBER() OVER (PARTITION BY l.model ORDER BY l.id DESC) AS age "

@@ -71,6 +71,13 @@ static enum status load(struct reading *r, json_t **out) {
     if (!r->text || broken) return refuse(r, 1, "could not be read: %s", strerror(errno));
     if (bytes > MOST)
         return refuse(r, 1, "is over %d MiB; a text of configs/ was expected", MOST_MIB);
+    if (strlen(r->text) < bytes) { /* behind a number jansson passes over it */
+        int line = 1;
+        for (const char *at = r->text; *at; at++) line += *at == '\n';
+        return refuse(r, line,
+                      "a byte 0 is here; JSON as `fastinfer export --configs` writes it was "
+                      "expected");
+    }
     *out = json_loadb(r->text, bytes, JSON_REJECT_DUPLICATES, &error);
     if (*out) return STATUS_OK;
     return refuse(r, error.line, "%s; JSON as `fastinfer export --configs` writes it was expected",

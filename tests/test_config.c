@@ -324,6 +324,25 @@ static const struct bad {
      ":2: a time is here and \"measured\" is false"},
 };
 
+/* Behind a number jansson passes over it, and what counts lines would end there. */
+static void a_byte_0_is_refused(void **state) {
+    static const char text[] = "{\"device\": \"NVIDIA H200\", \"slug\": \"nvidia-h200\",\n"
+                               "\"measured\": true, \"more\": 1\0, \"entries\": []}";
+    char path[600];
+    struct config *config = NULL;
+    (void)state;
+    snprintf(path, sizeof path, "%s/nvidia-h200.json", folder);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, sizeof text - 1, file), sizeof text - 1);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(config_read(path, &h200, registry_find, &config), STATUS_FORMAT);
+    assert_null(config);
+    if (!strstr(fail_message(), "nvidia-h200.json:2: a byte 0 is here"))
+        fail_msg("'%s'", fail_message());
+    remove_files();
+}
+
 /* Each is said with its line, and the next in the chain is used. */
 static void bad_files_are_refused(void **state) {
     (void)state;
@@ -464,11 +483,17 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nearest_entries), cmocka_unit_test(an_entry_illegal_elsewhere),
-        cmocka_unit_test(the_chain),       cmocka_unit_test(not_measured),
-        cmocka_unit_test(slugs),           cmocka_unit_test(bad_files_are_refused),
-        cmocka_unit_test(bad_after_bad),   cmocka_unit_test(an_unknown_kernel),
-        cmocka_unit_test(lines),           cmocka_unit_test(our_own_files),
+        cmocka_unit_test(nearest_entries),
+        cmocka_unit_test(an_entry_illegal_elsewhere),
+        cmocka_unit_test(the_chain),
+        cmocka_unit_test(not_measured),
+        cmocka_unit_test(slugs),
+        cmocka_unit_test(bad_files_are_refused),
+        cmocka_unit_test(a_byte_0_is_refused),
+        cmocka_unit_test(bad_after_bad),
+        cmocka_unit_test(an_unknown_kernel),
+        cmocka_unit_test(lines),
+        cmocka_unit_test(our_own_files),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

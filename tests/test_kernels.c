@@ -9,7 +9,8 @@
  * problems, the others on one each in turn.
  *
  *   FASTINFER_TEST_POINTS   points of a kernel's first shape in fp16 (60), of its other shapes and
- *                           of the other dtypes a quarter of it
+ *                           of the other dtypes a quarter of it; different ones in all at least
+ *                           5/3 of it (100), or all that there are
  *   FASTINFER_TEST_SEED     of samples, inputs and shuffles
  *   FASTINFER_TEST_DEVICE   cuda:0: the same there in one process, and problems of 4096 rows
  *   FASTINFER_TEST_SMALL    1: without those
@@ -438,6 +439,9 @@ static void add_shape(const struct kernel *kernel, const struct shape *shape, in
                          : at_least(at_most(4, points), points / (kernel->host_check ? 8 : 4)));
 }
 
+/* Different points of a kernel that are wanted, over all its shapes and dtypes. */
+static int wanted(void) { return at_most(summary.largest, (5 * t.points + 2) / 3); }
+
 static void add_kernel(const struct kernel *kernel) {
     static struct shape own = {"", "", {NULL}}, large = {"", "", {NULL}};
     static char text[MAX_TEXT];
@@ -455,6 +459,9 @@ static void add_kernel(const struct kernel *kernel) {
         own.compiled = text;
         add_shape(kernel, &own, 0, t.points);
     }
+    for (int i = 0; i < 8 && summary.distinct < wanted(); i++) /* each with a seed of its own */
+        add_jobs(kernel, jobs[0].shape, DTYPE_F16,
+                 at_most(CHUNK, wanted() - summary.distinct + wanted() / 16));
     if (t.gpu && !t.small) { /* its defaults, 4096 rows: judged by the check entry */
         struct problem problem = problem_default(kernel);
         if (problem_bytes(kernel, &problem) > (double)HOST_ELEMENTS)
@@ -482,7 +489,7 @@ static void verify_kernel(const struct kernel *kernel) {
     printf(", %ld verifications, seed %llu, %.1f s\n", runs, (unsigned long long)t.seed,
            now_s() - start);
     if (failures) fail_msg("%s: %d failures", kernel->name, failures);
-    assert_true(summary.distinct >= at_most(summary.largest, t.points));
+    assert_true(summary.distinct >= wanted());
     assert_true(runs >= summary.tested);
 }
 
