@@ -10,7 +10,8 @@
  *
  *   FASTINFER_TEST_POINTS   points of a kernel's first shape in fp16 (60), of its other shapes and
  *                           of the other dtypes a quarter of it; different ones in all at least
- *                           5/3 of it (100), or all that there are
+ *                           5/3 of it (100), or all that there are; fewer than 25: a
+ *                           look under a sanitizer, at one problem's space and for sm_75
  *   FASTINFER_TEST_SEED     of samples, inputs and shuffles
  *   FASTINFER_TEST_DEVICE   cuda:0: the same there in one process, and problems of 4096 rows
  *   FASTINFER_TEST_SMALL    1: without those
@@ -440,7 +441,9 @@ static void add_shape(const struct kernel *kernel, const struct shape *shape, in
 }
 
 /* Different points of a kernel that are wanted, over all its shapes and dtypes. */
-static int wanted(void) { return at_most(summary.largest, (5 * t.points + 2) / 3); }
+static int wanted(void) {
+    return at_most(summary.largest, t.points < CHUNK ? t.points : (5 * t.points + 2) / 3);
+}
 
 static void add_kernel(const struct kernel *kernel) {
     static struct shape own = {"", "", {NULL}}, large = {"", "", {NULL}};
@@ -461,7 +464,7 @@ static void add_kernel(const struct kernel *kernel) {
     }
     for (int i = 0; i < 8 && summary.distinct < wanted(); i++) /* each with a seed of its own */
         add_jobs(kernel, jobs[0].shape, DTYPE_F16,
-                 at_most(CHUNK, wanted() - summary.distinct + wanted() / 16));
+                 at_most(CHUNK, wanted() - summary.distinct + 1 + wanted() / 16)); /* the default */
     if (t.gpu && !t.small) { /* its defaults, 4096 rows: judged by the check entry */
         struct problem problem = problem_default(kernel);
         if (problem_bytes(kernel, &problem) > (double)HOST_ELEMENTS)
