@@ -105,7 +105,7 @@ DEVICE void ptx_add_relaxed(unsigned *p, unsigned v) { simt_global(p), *p += v; 
 // theirs, then one thread stores, commits its stores as a group, and waits for its groups before
 // the memory is used again and before it returns. With STREAMING the lines are the first that L2
 // evicts.
-#if defined(__CUDACC__) && __CUDA_ARCH__ >= 900
+#if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900)
 DEVICE unsigned ptx_shared_address(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
 DEVICE void ptx_barrier_init(uint64_t *barrier, int arrivals) {
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(ptx_shared_address(barrier)),

@@ -134,20 +134,20 @@ DEVICE float row_sum(float v, float *shared, int parity) {
         }
         return mine[0];
     }
-    const int LANES = THREADS < 32 ? THREADS : 32, WARPS = THREADS / LANES;
+    const int LANES_ = THREADS < 32 ? THREADS : 32, WARPS_ = THREADS / LANES_;
 #pragma unroll
-    for (int x = LANES / 2; x > 0; x /= 2) v += __shfl_xor_sync(~0u, v, x);
-    if (WARPS == 1) return v;
-    float *mine = shared + parity * (BLOCK_ / 32) + row * WARPS;
+    for (int x = LANES_ / 2; x > 0; x /= 2) v += __shfl_xor_sync(~0u, v, x);
+    if (WARPS_ == 1) return v;
+    float *mine = shared + parity * (BLOCK_ / 32) + row * WARPS_;
     if (t % 32 == 0) mine[t / 32] = v;
     __syncthreads();
     if (REDUCE_ == 2) {
         v = 0.0f;
 #pragma unroll
-        for (int i = 0; i < WARPS; i++) v += mine[i];
+        for (int i = 0; i < WARPS_; i++) v += mine[i];
         return v;
     }
-    v = t % 32 < WARPS ? mine[t % 32] : 0.0f;
+    v = t % 32 < WARPS_ ? mine[t % 32] : 0.0f;
 #pragma unroll
     for (int x = 16; x > 0; x /= 2) v += __shfl_xor_sync(~0u, v, x);
     return v;

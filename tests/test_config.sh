@@ -172,7 +172,9 @@ verdict "and what it says then" json "$scratch/gate.256" \
 nvcc=$(command -v nvcc || ls /usr/local/cuda*/bin/nvcc 2>/dev/null | head -1)
 mkdir -p "$scratch/elsewhere"
 for arch in sm_75 sm_90; do
-    for kernel in rmsnorm add_rmsnorm swiglu rope rope_kv_append stream; do
+    kernels='rmsnorm add_rmsnorm swiglu rope rope_kv_append stream'
+    [ $arch = sm_75 ] || kernels="$kernels decode_step"
+    for kernel in $kernels; do
         # its machine code is that of the build of the same point: the program fails where it is not
         expect 0 "$kernel.$arch.cubin: .*as it is benched" "$kernel is handed out for $arch" \
             config --emit-source $kernel --arch $arch --out "$scratch/elsewhere"

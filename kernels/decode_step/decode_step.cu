@@ -100,7 +100,10 @@ DEVICE void find_angles(const int *positions, const float *inv_freq, model &m) {
 // Scratch, zero before the first launch: words residual (BATCH, HIDDEN), qkv (BATCH, QKV); quads
 // attention (BATCH, Q / 4), product (BATCH, INTERMEDIATE / 4); 8 bytes each of runs (BATCH,
 // KV_HEADS, most_splits(), GROUP, RUN); then the counters.
-ENTRY_BOUNDS(decode_step, WARPS * 32 + 32)
+//
+// A block has a multiprocessor to itself; unless told, the compiler keeps registers for a second.
+#define DECODE_STEP_BOUNDS WARPS * 32 + 32, 1
+ENTRY_BOUNDS(decode_step, DECODE_STEP_BOUNDS)
 (float *logits, const int *token, const int *position, const int *facts, const element *embedding,
  const element *layers, const element *final_norm, const element *head, const float *inv_freq,
  element *cache_k, element *cache_v, unsigned *scratch, long long vocab, long long layer_count,
