@@ -15,8 +15,8 @@
 //
 // then the head, logits = rmsnorm(residual) W_head^T. A unit of work is 8 rows of a matrix (4 of
 // gate and the same 4 of up), which comes in tiles of 8 rows by at most COLUMNS, all as wide as can
-// be. A warp multiplies its columns of a tile on tensor cores: 8 rows x 16 columns, with the
-// activations of up to 16 sequences, rounded to the element, as the other operand; sums are fp32.
+// be. A warp multiplies its columns of a tile on tensor cores, with the activations of up to 16
+// sequences, rounded to the element; sums are fp32.
 // Units rotate over the blocks, so that none is last in every phase.
 //
 // What one phase hands to the next are words whose lowest bit says whether they are new

@@ -70,6 +70,13 @@ DEVICE void values(const uint4 (&words)[2], float *f) {
     }
 }
 
+// Sixteen bytes of a sequence's activations, the at-th of its row, to where multiply_tile() looks
+// for them: of 64 columns, 16 lanes' 8 bytes one after another.
+DEVICE void put_activations(element *row, int at, uint4 word) {
+    uint2 *to = (uint2 *)row + at / 4 * 8 + at % 4;
+    to[0] = make_uint2(word.x, word.z), to[4] = make_uint2(word.y, word.w);
+}
+
 // x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence; of the
 // first layer the residual is the token's embedding.
 DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const uint4 (&norm)[EACH],
@@ -120,7 +127,7 @@ DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const ui
 #pragma unroll
                 for (int k = 0; k < 8; k++) f[k] *= scale * weight[k];
                 pack<E>(f, word);
-                ((uint4 *)(x + (from + n) * STRIDE_))[at] = word;
+                put_activations(x + (from + n) * STRIDE_, at, word);
             }
         }
         meet();
@@ -159,49 +166,89 @@ template <int INPUTS> DEVICE void stage_plain(const step &s, const uint2 *quads,
         for (int i = 0; i < AT_ONCE; i++) {
             const int n = at + i * CONSUMERS;
             v[i].x &= ~1u, v[i].z &= ~1u;
-            if (n < all_words) ((uint4 *)(x + n / words * STRIDE))[n % words] = v[i];
+            if (n < all_words) put_activations(x + n / words * STRIDE, n % words, v[i]);
         }
     }
     meet();
 }
 
-// x: columns of a sequence, y: of the one eight further on.
-DEVICE void multiply_words(float *d, uint32_t x0, uint32_t x1, uint32_t y0, uint32_t y1,
-                           uint32_t w0, uint32_t w1) {
-    uint32_t a[4] = {x0, y0, x1, y1}, b[2] = {w0, w1};
-    ptx_mma<DTYPE>(d, a, b);
+// This warp's columns of a tile, 64 at a time, times the activations of two sequences at a time.
+//
+// A product's first operand has 16 rows, a unit 8: so rows 8 to 15 are the same rows at other
+// columns. A lane's 16 bytes of a row, words x, y, z, w of two elements, are the operand as they
+// come: x and z of row g, y and w of "row g + 8". Each finds its activations in a column of the
+// second operand of its own: columns 0 and 1 have those of a half of the 64, 2 and 3 those of the
+// other, 4 to 7 the same of another sequence. What does not belong together is multiplied too, and
+// left where nobody looks. Rows lie a multiple of 128 bytes apart, so lanes of odd rows read the
+// other half of the 64 columns first: then no two of 8 lanes share a bank.
+enum {
+    SIDES = (BATCH + 1) / 2, // second operands
+    MOST_AT_ONCE = WARPS <= 8 ? 4 : WARPS <= 12 ? 3 : 2,
+};
+template <int INPUTS> struct columns_of {
+    enum {
+        WIDTH = DECODE_STEP_WIDTH(INPUTS),
+        MINE = (WIDTH / 64 + WARPS - 1) / WARPS,
+        AT_ONCE = MINE < MOST_AT_ONCE ? MINE : MOST_AT_ONCE, // as far as registers go
+        EVEN = WIDTH / 64 % WARPS == 0 && INPUTS % WIDTH == 0, // nobody's are fewer
+    };
+};
+// Whether a tile of so many columns has column `at` of chunk j.
+template <int INPUTS> DEVICE bool has_column(int j, int at, int columns) {
+    typedef columns_of<INPUTS> C;
+    return C::EVEN || (j < C::WIDTH / 64 && 64 * j + (INPUTS % 64 ? at : 0) < columns);
 }
-
-// This warp's columns of a tile, 64 at a time. The k of a product is whatever both operands take in
-// the same order: a lane's 16 bytes are k 2t, 2t + 1, 2t + 8, 2t + 9 of two products. Rows lie a
-// multiple of 128 bytes apart, so lanes of odd rows read the other half of the 64 columns first:
-// then no two of 8 lanes share a bank.
 template <int INPUTS, int STRIDE>
-DEVICE void multiply_tile(const char *tile, const element *x, int columns, float (&d)[4][4]) {
-    enum { WIDTH = DECODE_STEP_WIDTH(INPUTS) };
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-    const int odd = g % 2;
-    const char *row = tile + g * (WIDTH * 2) + 16 * t;
-    const uint4 none = {0, 0, 0, 0};
+DEVICE void load_activations(const element *x, int from, int columns,
+                             uint2 (&v)[columns_of<INPUTS>::AT_ONCE][SIDES]) {
+    typedef columns_of<INPUTS> C;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const element *row = x + lane / 16 * STRIDE + lane % 16 * 4;
 #pragma unroll
-    for (int j = warp; j < WIDTH / 64; j += WARPS) {
-        if (INPUTS % WIDTH && 64 * j >= columns) break;
-        uint4 w[2], v[2], u[2];
+    for (int i = 0; i < C::AT_ONCE; i++) {
+        const int j = warp + (from + i) * WARPS;
+        const bool has = has_column<INPUTS>(j, lane / 8 % 2 * 32 + lane % 4 * 8, columns);
+#pragma unroll
+        for (int p = 0; p < SIDES; p++) {
+            v[i][p] = make_uint2(0, 0);
+            if (has && (BATCH % 2 == 0 || 2 * p + lane / 16 < BATCH))
+                v[i][p] = *(const uint2 *)(row + 2 * p * STRIDE + 64 * j);
+        }
+    }
+}
+template <int INPUTS>
+DEVICE void multiply_tile(const char *tile, int from, int columns,
+                          const uint2 (&v)[columns_of<INPUTS>::AT_ONCE][SIDES],
+                          float (&d)[2][SIDES][4]) {
+    typedef columns_of<INPUTS> C;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const char *row = tile + g * (C::WIDTH * 2);
+    uint4 w[C::AT_ONCE][2];
+#pragma unroll
+    for (int i = 0; i < C::AT_ONCE; i++)
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            const int from = 64 * j + 32 * (h ^ odd), c = 64 * j + 32 * h + 8 * t;
-            w[h] = none, v[h] = none, u[h] = none;
-            if (INPUTS % 64 == 0 || from + 8 * t < columns) w[h] = *(const uint4 *)(row + 2 * from);
-            if (INPUTS % 64 && c >= columns) continue;
-            if (g < BATCH) v[h] = *(const uint4 *)(x + g * STRIDE + c);
-            if (BATCH > 8 && g + 8 < BATCH) u[h] = *(const uint4 *)(x + (g + 8) * STRIDE + c);
+            const int j = warp + (from + i) * WARPS, at = 32 * ((g + h) % 2) + 8 * t;
+            w[i][h] = make_uint4(0, 0, 0, 0);
+            if (has_column<INPUTS>(j, at, columns)) w[i][h] = *(const uint4 *)(row + 2 * (64 * j + at));
         }
-        const uint4 first = odd ? w[1] : w[0], second = odd ? w[0] : w[1];
-        multiply_words(d[0], v[0].x, v[0].y, u[0].x, u[0].y, first.x, first.y);
-        multiply_words(d[1], v[0].z, v[0].w, u[0].z, u[0].w, first.z, first.w);
-        multiply_words(d[2], v[1].x, v[1].y, u[1].x, u[1].y, second.x, second.y);
-        multiply_words(d[3], v[1].z, v[1].w, u[1].z, u[1].w, second.z, second.w);
-    }
+#pragma unroll
+    for (int i = 0; i < C::AT_ONCE; i++)
+#pragma unroll
+        for (int p = 0; p < SIDES; p++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                uint32_t a[4] = {w[i][h].x, w[i][h].y, w[i][h].z, w[i][h].w};
+                uint32_t b[2] = {v[i][p].x, v[i][p].y};
+                ptx_mma<DTYPE>(d[h][p], a, b);
+            }
+}
+// Of what multiply_tile() left: row lane / 4, sequence 2 side + lane % 4 / 2; all lanes together.
+DEVICE float product_of(const float (&d)[2][SIDES][4], int side) {
+    const int lane = threadIdx.x % 32;
+    const float one = d[0][side][0] + d[0][side][3], two = d[1][side][0] + d[1][side][3];
+    const float half = (lane / 4 + lane) % 2 ? two : one;
+    return half + __shfl_xor_sync(~0u, half, 1);
 }
 
 // What a row's sum is added to: asked for when a group of units begins, waited for at its end.
@@ -269,27 +316,36 @@ template <int KIND> struct of_kind {
 template <int KIND> DEVICE void multiply_units(ring &r, int held, int from, int end, bool add,
                                                const element *x, float *part) {
     typedef of_kind<KIND> K;
+    typedef columns_of<K::INPUTS> C;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int begin = K::PIECES > 1 ? from : 0, after = K::PIECES > 1 ? end : (int)K::INPUTS;
 #pragma unroll 1
     for (int h = 0; h < held; h++) {
-        float d[4][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+        float d[2][SIDES][4];
+#pragma unroll
+        for (int i = 0; i < 2 * SIDES * 4; i++) d[i % 2][i / 8][i / 2 % 4] = 0.0f;
 #pragma unroll 4
         for (int c = begin; c < after; c += K::WIDTH) {
+            const int columns = min((int)K::WIDTH, (int)K::INPUTS - c);
+            uint2 v[C::AT_ONCE][SIDES];
+            load_activations<K::INPUTS, K::STRIDE>(x + (c - begin), 0, columns, v);
             ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
-            multiply_tile<K::INPUTS, K::STRIDE>(tile_of(r), x + (c - begin),
-                                                min((int)K::WIDTH, (int)K::INPUTS - c), d);
+#pragma unroll
+            for (int first = 0; first < C::MINE; first += C::AT_ONCE) {
+                if (first)
+                    load_activations<K::INPUTS, K::STRIDE>(x + (c - begin), first, columns, v);
+                multiply_tile<K::INPUTS>(tile_of(r), first, columns, v, d);
+            }
             __syncwarp();
             if (lane == 0) ptx_barrier_arrive(&r.empty[r.stage]);
             next(r);
         }
 #pragma unroll
-        for (int i = 0; i < (BATCH > 8 ? 4 : 2); i++) {
-            const int b = lane / 4 + i / 2 * 8;
-            float *to = part + ((h * WARPS + warp) * BATCH + b) * ROWS + lane % 4 * 2 + i % 2;
-            if (b >= BATCH) continue;
-            const float sum = (d[0][i] + d[1][i]) + (d[2][i] + d[3][i]);
-            *to = K::PIECES > 1 && add ? *to + sum : sum;
+        for (int p = 0; p < SIDES; p++) {
+            const int b = 2 * p + lane % 4 / 2;
+            float *to = part + ((h * WARPS + warp) * BATCH + b) * ROWS + lane / 4;
+            const float sum = product_of(d, p);
+            if (lane % 2 == 0 && b < BATCH) *to = K::PIECES > 1 && add ? *to + sum : sum;
         }
     }
 }

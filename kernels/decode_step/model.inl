@@ -59,9 +59,9 @@ enum {
     DECODE_STEP_LEAST((DECODE_STEP_TILES(k) + DECODE_STEP_PIECES(k) - 1) / DECODE_STEP_PIECES(k) * \
                           DECODE_STEP_WIDTH(k),                                                    \
                       k)
-// Elements from a sequence's activations to the next one's: 16 bytes 4 apart modulo 8, so that
-// lanes of different sequences read different banks.
-#define DECODE_STEP_STRIDE(k) (BATCH == 1 ? (k) : (k) + (12 - (k) / 8 % 8) % 8 * 8)
+// Elements from a sequence's activations to the next one's: whole chunks of 64 columns, which lie
+// in the order in which lanes take them.
+#define DECODE_STEP_STRIDE(k) (((k) + 63) / 64 * 64)
 #define LEAST __int_as_float((int)0xff800000) // minus infinity
 
 // What a block keeps beside the ring: activations; of each warp, sequence and row what it has of
@@ -77,7 +77,7 @@ enum {
     PIECE_DOWN = DECODE_STEP_PIECE(INTERMEDIATE),
     PIECE_PLAIN = PIECE_Q > PIECE_DOWN ? PIECE_Q : PIECE_DOWN,
     WIDEST = HIDDEN > PIECE_PLAIN ? HIDDEN : PIECE_PLAIN,
-    X_BYTES = (BATCH * (WIDEST + (BATCH > 1 ? 56 : 0)) * 2 + 15) / 16 * 16,
+    X_BYTES = BATCH * (WIDEST + 56) * 2,
     PART = HELD * WARPS * BATCH * ROWS, // floats
     MATRIX_BYTES = X_BYTES + 2 * PART * 4,
     ATTENTION_BYTES = (GROUP + 2) * HEAD_DIM * 4 + WARPS * GROUP * RUN * 4,
