@@ -51,20 +51,6 @@ DEVICE void copy_matrix(step &s, ring &r, int kind, const element *rows) {
     pass(s, m.units);
 }
 
-// A row of HIDDEN elements, in as many tiles as it takes.
-DEVICE void copy_norm(ring &r, const element *norm) {
-#pragma unroll 1
-    for (int at = 0; at < HIDDEN; at += TILE_BYTES / 2) {
-        unsigned bytes = (unsigned)min(TILE_BYTES / 2, HIDDEN - at) * 2;
-        wait_for_room(r);
-        if (threadIdx.x % 32 == 0) {
-            ptx_barrier_expect(&r.full[r.stage], bytes);
-            ptx_bulk_load(tile_of(r), norm + at, bytes, &r.full[r.stage]);
-        }
-        next(r);
-    }
-}
-
 DEVICE void copy_cache(const step &s, ring &r, long long layer) {
     int lane = threadIdx.x % 32, units = attention_units(s);
 #pragma unroll 1
@@ -93,10 +79,8 @@ DEVICE void copy_all(step &s, ring &r) {
     for (int n = 0; n < count; n++) {
         const int layer = n / MATRICES, kind = n < count - 1 ? n % MATRICES : (int)OF_HEAD;
         const matrix &m = s.m->matrices[kind];
-        const element *rows = layer_of(s, layer) + m.rows, *norm = layer_of(s, layer) + m.norm;
-        if (kind == OF_HEAD) rows = s.m->head, norm = s.m->final_norm;
+        const element *rows = kind == OF_HEAD ? s.m->head : layer_of(s, layer) + m.rows;
         if (kind == OF_QKV) enter_layer(s, layer);
-        if (is_normed(kind)) copy_norm(r, norm);
         if (kind == OF_OUT) copy_cache(s, r, layer);
         copy_matrix(s, r, kind, rows);
     }

@@ -142,7 +142,7 @@ static bool legal(const struct problem *p, const struct point *t, const struct d
     int64_t ring = t->value[STAGES] * 8 * t->value[COLUMNS] * 2;
     if (device->kind == DEVICE_CUDA && (ring < 32 << 10 || t->value[STAGES] < 4))
         return refuse(why, "the ring is too small to keep the memory busy");
-    int64_t fixed = 2048 + n[BATCH] * n[HEAD_DIM] * 4; /* barriers, sums of squares; angles */
+    int64_t fixed = 2048 + n[BATCH] * n[HEAD_DIM] * 4; /* barriers, scales; angles */
     int64_t shared = shared_bytes(p, t) + fixed;
     if (device->kind == DEVICE_CUDA && shared > device->shared_per_block)
         return refuse(why, "more shared memory than a block may have");
@@ -164,8 +164,9 @@ static struct plan plan(const struct problem *p, const struct point *t,
     int64_t grid = grid_of(p, device), kv = n[KV_HEADS] * n[HEAD_DIM];
     int64_t splits = least(most(grid / (n[KV_HEADS] * n[BATCH]), 1), 32);
     int64_t runs = n[BATCH] * n[HEADS] * splits * (n[HEAD_DIM] + 2);
-    int64_t words =
-        n[BATCH] * (n[HIDDEN] + q + 2 * kv) + n[BATCH] * (q + n[INTERMEDIATE]) / 2 + 2 * runs + 4;
+    int64_t words = n[BATCH] * (n[HIDDEN] + q + 2 * kv) +
+                    n[BATCH] * (q + n[INTERMEDIATE] + n[HIDDEN]) / 2 + 2 * runs +
+                    n[BATCH] * n[HIDDEN] / 8 + 4;
     return (struct plan){.stages = 1,
                          .stage = {{.entry = "decode_step",
                                     .grid = {(unsigned)grid, 1, 1},

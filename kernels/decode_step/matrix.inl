@@ -1,75 +1,4 @@
 // matrix.inl - activations into shared memory, and a block's rows of a matrix times them.
-// This thread's words of a norm's weight, from the ring.
-DEVICE void take_norm(ring &r, uint4 (&norm)[EACH]) {
-#pragma unroll 1
-    for (int from = 0; from < WORDS; from += TILE_BYTES / 16) {
-        ptx_barrier_wait(&r.full[r.stage], r.turn & 1);
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            int at = (int)threadIdx.x + i * CONSUMERS;
-            if (at >= from && at < from + TILE_BYTES / 16 && at < WORDS)
-                norm[i] = ((const uint4 *)tile_of(r))[at - from];
-        }
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) ptx_barrier_arrive(&r.empty[r.stage]);
-        next(r);
-    }
-}
-
-// This thread's words of NORMED rows of the residual, until all are new: all asked for at once, and
-// again, without a branch that would have one wait for another; what a thread has none of, it asks
-// for as well.
-DEVICE void await_rows(const unsigned *residual, int from, unsigned bit,
-                       uint4 (&v)[NORMED][EACH][2]) {
-    for (bool all = false; !all;) {
-#pragma unroll
-        for (int n = 0; n < NORMED; n++)
-#pragma unroll
-            for (int i = 0; i < EACH; i++)
-#pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    const int at = min((int)threadIdx.x + i * CONSUMERS, (int)WORDS - 1);
-                    const uint4 *row =
-                        (const uint4 *)(residual + min(from + n, BATCH - 1) * HIDDEN);
-                    v[n][i][h] = ptx_load_relaxed(row + 2 * at + h);
-                }
-        unsigned old = 0;
-#pragma unroll
-        for (int n = 0; n < NORMED; n++)
-#pragma unroll
-            for (int i = 0; i < EACH; i++)
-                old |= old_words(v[n][i][0], bit) | old_words(v[n][i][1], bit);
-        all = !(old & 1);
-        if (!all) spin_yield();
-    }
-}
-
-// The same of the first layer: the tokens' embeddings, as words.
-DEVICE void take_embedding(const step &s, int from, uint4 (&v)[NORMED][EACH][2]) {
-#pragma unroll
-    for (int n = 0; n < NORMED; n++) {
-        const int b = min(from + n, BATCH - 1);
-        const uint4 *row = (const uint4 *)(s.m->embedding + (long long)s.m->token[b] * HIDDEN);
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const int at = (int)threadIdx.x + i * CONSUMERS;
-            float f[8];
-            if (at >= WORDS) continue;
-            unpack<E>(row[at], f);
-            v[n][i][0] = make_uint4(mark(f[0], 0), mark(f[1], 0), mark(f[2], 0), mark(f[3], 0));
-            v[n][i][1] = make_uint4(mark(f[4], 0), mark(f[5], 0), mark(f[6], 0), mark(f[7], 0));
-        }
-    }
-}
-
-DEVICE void values(const uint4 (&words)[2], float *f) {
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        f[4 * h] = value(words[h].x), f[4 * h + 1] = value(words[h].y);
-        f[4 * h + 2] = value(words[h].z), f[4 * h + 3] = value(words[h].w);
-    }
-}
-
 // Sixteen bytes of a sequence's activations, the at-th of its row, to where multiply_tile() looks
 // for them: of 64 columns, 16 lanes' 8 bytes one after another.
 DEVICE void put_activations(element *row, int at, uint4 word) {
@@ -77,85 +6,43 @@ DEVICE void put_activations(element *row, int at, uint4 word) {
     to[0] = make_uint2(word.x, word.z), to[4] = make_uint2(word.y, word.w);
 }
 
-// x: (BATCH, HIDDEN) elements in shared memory = rmsnorm(residual) * norm, of each sequence; of the
-// first layer the residual is the token's embedding.
-DEVICE void stage_normed(const step &s, bool first_layer, unsigned bit, const uint4 (&norm)[EACH],
-                         element *x, float *sums) {
-    const int STRIDE_ = DECODE_STEP_STRIDE(HIDDEN);
-    dawdle(s, 0);
-#pragma unroll 1
-    for (int from = 0; from < BATCH; from += NORMED) {
-        uint4 v[NORMED][EACH][2];
-        float f[8], sum[NORMED];
-        if (first_layer)
-            take_embedding(s, from, v);
-        else
-            await_rows(s.m->residual, from, bit, v);
-#pragma unroll
-        for (int n = 0; n < NORMED; n++) {
-            sum[n] = 0.0f;
-#pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                if ((int)threadIdx.x + i * CONSUMERS >= WORDS) continue;
-                values(v[n][i], f);
-#pragma unroll
-                for (int k = 0; k < 8; k++) sum[n] += f[k] * f[k];
-            }
-        }
-#pragma unroll
-        for (int lane = 16; lane; lane /= 2)
-#pragma unroll
-            for (int n = 0; n < NORMED; n++) sum[n] += __shfl_xor_sync(~0u, sum[n], lane);
-#pragma unroll
-        for (int n = 0; n < NORMED; n++)
-            if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32 * NORMED + n] = sum[n];
-        meet();
-#pragma unroll
-        for (int n = 0; n < NORMED; n++) {
-            float all = 0.0f;
-#pragma unroll
-            for (int i = 0; i < WARPS; i++) all += sums[i * NORMED + n];
-            float scale = rsqrtf(all / HIDDEN + s.m->eps);
-#pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                int at = (int)threadIdx.x + i * CONSUMERS;
-                if (at >= WORDS || from + n >= BATCH) continue;
-                float weight[8];
-                uint4 word;
-                unpack<E>(norm[i], weight);
-                values(v[n][i], f);
-#pragma unroll
-                for (int k = 0; k < 8; k++) f[k] *= scale * weight[k];
-                pack<E>(f, word);
-                put_activations(x + (from + n) * STRIDE_, at, word);
-            }
-        }
-        meet();
-    }
-}
+// OF_OUT, OF_DOWN, or OF_NORMED for the others, which share their code: see `kind` below.
+template <int KIND> struct of_kind {
+    enum {
+        INPUTS = KIND == OF_OUT    ? (int)Q
+                 : KIND == OF_DOWN ? (int)INTERMEDIATE
+                                   : (int)HIDDEN,
+        PLAIN = KIND != OF_NORMED,
+        TILES = DECODE_STEP_TILES(INPUTS),
+        WIDTH = DECODE_STEP_WIDTH(INPUTS),
+        PIECES = PLAIN ? DECODE_STEP_PIECES(INPUTS) : 1,
+        PIECE = PLAIN ? DECODE_STEP_PIECE(INPUTS) : (int)HIDDEN,
+        STRIDE = DECODE_STEP_STRIDE(PIECE),
+    };
+};
 
 // x: (BATCH, columns) elements in shared memory, those from column `from` to `end`, of quads that a
-// phase left: (BATCH, INPUTS / 4).
-template <int INPUTS> DEVICE void stage_plain(const step &s, const uint2 *quads, unsigned bit,
-                                              int from, int end, element *x) {
+// phase left: (BATCH, INPUTS / 4). All of a thread's are asked for at once, and again until all are
+// new, without a branch that would have one wait for another; what a thread has none of, it asks
+// for as well.
+template <int KIND>
+DEVICE void take_quads(const uint2 *quads, unsigned bit, int from, int end, element *x) {
+    typedef of_kind<KIND> K;
     enum {
-        PIECE = DECODE_STEP_PIECE(INPUTS),
-        STRIDE = DECODE_STEP_STRIDE(PIECE),
-        TOTAL = (BATCH * PIECE / 8 + CONSUMERS - 1) / CONSUMERS,
+        TOTAL = (BATCH * K::PIECE / 8 + CONSUMERS - 1) / CONSUMERS,
         AT_ONCE = TOTAL < 12 ? TOTAL : 12,
     };
     const uint4 *rows = (const uint4 *)quads + from / 8;
-    const int words = PIECE == INPUTS ? INPUTS / 8 : (end - from) / 8, all_words = BATCH * words;
-    dawdle(s, 1);
+    const int words = K::PIECES == 1 ? K::INPUTS / 8 : (end - from) / 8, all_words = BATCH * words;
 #pragma unroll 1
     for (int at = (int)threadIdx.x; at < all_words; at += AT_ONCE * CONSUMERS) {
         uint4 v[AT_ONCE];
-        for (bool all = false; !all;) { // as in await_rows()
+        for (bool all = false; !all;) {
             unsigned old = 0;
 #pragma unroll
             for (int i = 0; i < AT_ONCE; i++) {
                 const int n = min(at + i * CONSUMERS, all_words - 1);
-                v[i] = ptx_load_relaxed_pair(rows + n / words * (INPUTS / 8) + n % words);
+                v[i] = ptx_load_relaxed_pair(rows + n / words * (K::INPUTS / 8) + n % words);
             }
 #pragma unroll
             for (int i = 0; i < AT_ONCE; i++) old |= old_quads(v[i], bit);
@@ -166,8 +53,98 @@ template <int INPUTS> DEVICE void stage_plain(const step &s, const uint2 *quads,
         for (int i = 0; i < AT_ONCE; i++) {
             const int n = at + i * CONSUMERS;
             v[i].x &= ~1u, v[i].z &= ~1u;
-            if (n < all_words) put_activations(x + n / words * STRIDE, n % words, v[i]);
+            if (n < all_words) put_activations(x + n / words * K::STRIDE, n % words, v[i]);
         }
+    }
+}
+
+// What is normed is handed on before anybody knows its mean of squares: an element of the residual,
+// times the next norm's weight, times what this sequence's last norm was, over NORM_ROOM. What that
+// leaves out is a factor of the product's sums, found while they are made. A residual may grow by
+// some 10^4 from one norm to the next before an element overflows.
+enum { NORM_ROOM = 16, SQUARES = HIDDEN / 8 }; // a sum of squares a unit
+struct scales {
+    float left_out[BATCH], handed_on[BATCH];
+};
+DEVICE void set_scales(const step &s, scales &c, int b, float squares) {
+    const float scale = rsqrtf(squares / HIDDEN + s.m->eps);
+    if (threadIdx.x % 32) return;
+    c.left_out[b] = scale / c.handed_on[b], c.handed_on[b] = scale / NORM_ROOM;
+}
+
+enum { EACH_SQUARE = (SQUARES + 31) / 32, SQUARES_AT_ONCE = EACH_SQUARE < 16 ? EACH_SQUARE : 16 };
+DEVICE void ask_squares(const step &s, int b, int from, unsigned (&v)[SQUARES_AT_ONCE]) {
+#pragma unroll
+    for (int i = 0; i < SQUARES_AT_ONCE; i++)
+        v[i] = ptx_load_relaxed(s.m->squares + b * SQUARES +
+                                min((int)threadIdx.x % 32 + 32 * (from + i), (int)SQUARES - 1));
+}
+// A warp for each sequence; v: what it has been asked for already.
+DEVICE void take_squares(const step &s, unsigned bit, int b, unsigned (&v)[SQUARES_AT_ONCE],
+                         scales &c) {
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int from = 0; from < EACH_SQUARE; from += SQUARES_AT_ONCE) {
+        if (from) ask_squares(s, b, from, v);
+        for (bool all = false; !all;) {
+            unsigned old = 0;
+#pragma unroll
+            for (int i = 0; i < SQUARES_AT_ONCE; i++) old |= v[i] ^ bit;
+            all = !(old & 1);
+            if (!all) spin_yield(), ask_squares(s, b, from, v);
+        }
+#pragma unroll
+        for (int i = 0; i < SQUARES_AT_ONCE; i++)
+            if ((int)threadIdx.x % 32 + 32 * (from + i) < SQUARES) sum += value(v[i]);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
+    set_scales(s, c, b, sum);
+}
+DEVICE void stage_normed(const step &s, unsigned bit, element *x, scales &c) {
+    const int warp = threadIdx.x / 32;
+    unsigned v[SQUARES_AT_ONCE];
+    dawdle(s, 0);
+    if (warp < BATCH) ask_squares(s, warp, 0, v);
+    take_quads<OF_NORMED>(s.m->handed, bit, 0, HIDDEN, x);
+#pragma unroll 1
+    for (int b = warp; b < BATCH; b += WARPS) {
+        if (b >= WARPS) ask_squares(s, b, 0, v);
+        take_squares(s, bit, b, v, c);
+    }
+    meet();
+}
+
+// The same of the first layer, whose residual is the tokens' embeddings: every warp finds every
+// sequence's sum, and has a part of its elements.
+DEVICE void stage_embedding(const step &s, element *x, scales &c) {
+    const int lane = threadIdx.x % 32;
+    const uint4 *weights = (const uint4 *)(s.m->layers + AT_INPUT_NORM);
+#pragma unroll 1
+    for (int b = 0; b < BATCH; b++) {
+        const uint4 *row = (const uint4 *)(s.m->embedding + (long long)s.m->token[b] * HIDDEN);
+        float f[8], weight[8], sum = 0.0f;
+#pragma unroll 4
+        for (int at = lane; at < HIDDEN / 8; at += 32) {
+            unpack<E>(row[at], f);
+#pragma unroll
+            for (int k = 0; k < 8; k++) sum += f[k] * f[k];
+        }
+        __syncwarp();
+#pragma unroll
+        for (int other = 16; other; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+        const float scale = rsqrtf(sum / HIDDEN + s.m->eps) / NORM_ROOM;
+        for (int at = (int)threadIdx.x; at < HIDDEN / 8; at += CONSUMERS) {
+            uint4 word;
+            unpack<E>(row[at], f), unpack<E>(weights[at], weight);
+#pragma unroll
+            for (int k = 0; k < 8; k++) f[k] *= scale * weight[k];
+            pack<E>(f, word);
+            put_activations(x + b * of_kind<OF_NORMED>::STRIDE, at, word);
+        }
+        if (threadIdx.x == 0) c.left_out[b] = NORM_ROOM, c.handed_on[b] = scale;
+        __syncwarp();
     }
     meet();
 }
@@ -183,13 +160,15 @@ template <int INPUTS> DEVICE void stage_plain(const step &s, const uint2 *quads,
 // other half of the 64 columns first: then no two of 8 lanes share a bank.
 enum {
     SIDES = (BATCH + 1) / 2, // second operands
-    MOST_AT_ONCE = WARPS <= 8 ? 4 : WARPS <= 12 ? 3 : 2,
+    MOST_AT_ONCE = WARPS <= 8    ? 4
+                   : WARPS <= 12 ? 3
+                                 : 2,
 };
 template <int INPUTS> struct columns_of {
     enum {
         WIDTH = DECODE_STEP_WIDTH(INPUTS),
         MINE = (WIDTH / 64 + WARPS - 1) / WARPS,
-        AT_ONCE = MINE < MOST_AT_ONCE ? MINE : MOST_AT_ONCE, // as far as registers go
+        AT_ONCE = MINE < MOST_AT_ONCE ? MINE : MOST_AT_ONCE,   // as far as registers go
         EVEN = WIDTH / 64 % WARPS == 0 && INPUTS % WIDTH == 0, // nobody's are fewer
     };
 };
@@ -230,7 +209,8 @@ DEVICE void multiply_tile(const char *tile, int from, int columns,
         for (int h = 0; h < 2; h++) {
             const int j = warp + (from + i) * WARPS, at = 32 * ((g + h) % 2) + 8 * t;
             w[i][h] = make_uint4(0, 0, 0, 0);
-            if (has_column<INPUTS>(j, at, columns)) w[i][h] = *(const uint4 *)(row + 2 * (64 * j + at));
+            if (has_column<INPUTS>(j, at, columns))
+                w[i][h] = *(const uint4 *)(row + 2 * (64 * j + at));
         }
 #pragma unroll
     for (int i = 0; i < C::AT_ONCE; i++)
@@ -254,11 +234,15 @@ DEVICE float product_of(const float (&d)[2][SIDES][4], int side) {
 // What a row's sum is added to: asked for when a group of units begins, waited for at its end.
 struct base {
     unsigned word;
-    float bias;
+    float bias, weight; // weight: of the norm that comes next
 };
 template <int KIND>
 DEVICE base ask_base(const step &s, int kind, const element *w, bool first_layer, int row, int b) {
-    base v = {0, 0.0f};
+    base v = {0, 0.0f, 0.0f};
+    if (KIND == OF_OUT) v.weight = E::load(w[AT_POST_NORM + row]);
+    if (KIND == OF_DOWN)
+        v.weight =
+            E::load((w == s.m->last ? s.m->final_norm : w + LAYER_ELEMENTS + AT_INPUT_NORM)[row]);
     if (KIND == OF_NORMED && QKV_BIAS && kind == OF_QKV) v.bias = E::load(w[AT_QKV_BIAS + row]);
     if (KIND == OF_OUT && O_BIAS) v.bias = E::load(w[AT_O_BIAS + row]);
     if (KIND == OF_OUT && first_layer)
@@ -274,12 +258,19 @@ template <int KIND> DEVICE float take_base(const step &s, base v, int row, int b
     return adds ? value(v.word) + v.bias : v.bias;
 }
 // Where it goes: of the residual's words the bits are 1 and 0 in turn, of what is written once a
-// layer that of the layer's number. All lanes of a warp together.
-template <int KIND>
-DEVICE void put_row(const step &s, int kind, int row, int b, float sum, float up, bool valid) {
+// layer that of the layer's number. All lanes of a warp together, 8 of them a unit's rows.
+template <int KIND> DEVICE void put_row(const step &s, int kind, int row, int b, float sum,
+                                        float up, float weight, bool valid) {
     const model &m = *s.m;
     if (KIND != OF_NORMED) {
-        if (valid) ptx_store_relaxed(m.residual + b * HIDDEN + row, mark(sum, KIND == OF_OUT));
+        const unsigned bit = KIND == OF_OUT;
+        if (valid) ptx_store_relaxed(m.residual + b * HIDDEN + row, mark(sum, bit));
+        put_quad(m.handed + (b * HIDDEN + row) / 4, sum * weight, bit, valid);
+        float square = sum * sum;
+#pragma unroll
+        for (int lane = 4; lane; lane /= 2) square += __shfl_xor_sync(~0u, square, lane);
+        if (valid && row % 8 == 0)
+            ptx_store_relaxed(m.squares + (b * HIDDEN + row) / 8, mark(square, bit));
     } else if (kind == OF_GATE_UP) {
         put_quad(m.product + (b * INTERMEDIATE + row) / 4, sum / (1.0f + __expf(-sum)) * up,
                  s.number & 1, valid);
@@ -296,20 +287,6 @@ DEVICE float sum_warps(const float *part) {
     for (int w = 0; w < WARPS; w++) sum += part[w * BATCH * ROWS];
     return sum;
 }
-
-// OF_OUT, OF_DOWN, or OF_NORMED for the others, which share their code: see `kind` below.
-template <int KIND> struct of_kind {
-    enum {
-        INPUTS = KIND == OF_OUT    ? (int)Q
-                 : KIND == OF_DOWN ? (int)INTERMEDIATE
-                                   : (int)HIDDEN,
-        PLAIN = KIND != OF_NORMED,
-        TILES = DECODE_STEP_TILES(INPUTS),
-        WIDTH = DECODE_STEP_WIDTH(INPUTS),
-        PIECES = PLAIN ? DECODE_STEP_PIECES(INPUTS) : 1,
-        STRIDE = PLAIN ? DECODE_STEP_STRIDE(DECODE_STEP_PIECE(INPUTS)) : DECODE_STEP_STRIDE(HIDDEN),
-    };
-};
 
 // `held` units of this block, `first` and those that follow it, times the columns in x; part: their
 // sums, of each warp, to which those of a piece that is not the first are added.
@@ -353,7 +330,8 @@ template <int KIND> DEVICE void multiply_units(ring &r, int held, int from, int 
 // All units of this block, HELD at a time; w: the layer's weights. While some threads put a group's
 // sums together the others go on: groups keep theirs in two places in turn.
 template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, const element *w,
-                                                bool first_layer, element *x, float *part) {
+                                                bool first_layer, element *x, float *part,
+                                                const scales &c) {
     typedef of_kind<KIND> K;
     // Rows of a unit that go out: 8, or of gate and up together 4.
     const int shift = KIND == OF_NORMED && kind == OF_GATE_UP ? 2 : 3, out = 1 << shift;
@@ -365,7 +343,7 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, cons
         float *mine = part + turn * PART;
         const int held = min((int)HELD, (units - first + grid - 1) / grid);
         const int all = held * out * BATCH;
-        base early = {0, 0.0f}; // of this thread's first row
+        base early = {0, 0.0f, 0.0f}; // of this thread's first row
         if (t < all)
             early = ask_base<KIND>(s, kind, w, first_layer,
                                    (first + (t >> shift) / BATCH * grid) * out + (t & (out - 1)),
@@ -376,8 +354,10 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, cons
             const int end = min(K::TILES * (piece + 1) / K::PIECES * K::WIDTH, (int)K::INPUTS);
             if (K::PLAIN && (K::PIECES > 1 || first == start)) {
                 if (piece || first != start) meet();
-                stage_plain<K::INPUTS>(s, KIND == OF_OUT ? s.m->attention : s.m->product,
-                                       s.number & 1, from, end, x);
+                dawdle(s, 1);
+                take_quads<KIND>(KIND == OF_OUT ? s.m->attention : s.m->product, s.number & 1, from,
+                                 end, x);
+                meet();
             }
             multiply_units<KIND>(r, held, from, end, piece > 0, x, mine);
         }
@@ -393,9 +373,11 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, cons
                 sum = sum_warps(sums);
                 if (out < ROWS) up = sum_warps(sums + out);
                 if (i != t) early = ask_base<KIND>(s, kind, w, first_layer, row, b);
+                if (KIND == OF_NORMED) sum *= c.left_out[b], up *= c.left_out[b];
                 sum += take_base<KIND>(s, early, row, b);
+                if (KIND != OF_NORMED) early.weight *= c.handed_on[b];
             }
-            put_row<KIND>(s, kind, row, b, sum, up, i < all);
+            put_row<KIND>(s, kind, row, b, sum, up, early.weight, i < all);
         }
     }
     pass(s, units);

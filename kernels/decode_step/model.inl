@@ -27,20 +27,12 @@ enum {
     CONSUMERS = WARPS * 32, // threads; one more warp copies
     ROWS = 8,               // of a unit
     TILE_BYTES = ROWS * COLUMNS * 2,
-    GROUP = HEADS / KV_HEADS,                   // query heads of a key head
-    LANES = HEAD_DIM / 8,                       // that share a position, 16 bytes each
-    SLOTS = 32 / LANES,                         // positions that a warp has at once
-    POSITIONS = TILE_BYTES / (4 * HEAD_DIM),    // of a tile: their keys, then their values
-    PAIRS = HEAD_DIM / 64,                      // of a head that a lane turns
-    MATRICES = 4,                               // of a layer
-    WORDS = HIDDEN / 8,                         // of 8 elements, of a row that is normed
-    EACH = (WORDS + CONSUMERS - 1) / CONSUMERS, // of them a thread has
-    ROOM = WARPS <= 8    ? 10
-           : WARPS <= 12 ? 8
-                         : 5,                // for so many in registers
-    FITTING = EACH < ROOM ? ROOM / EACH : 1, // rows
-    ROUNDS = (BATCH + FITTING - 1) / FITTING,
-    NORMED = (BATCH + ROUNDS - 1) / ROUNDS, // rows at once
+    GROUP = HEADS / KV_HEADS,                // query heads of a key head
+    LANES = HEAD_DIM / 8,                    // that share a position, 16 bytes each
+    SLOTS = 32 / LANES,                      // positions that a warp has at once
+    POSITIONS = TILE_BYTES / (4 * HEAD_DIM), // of a tile: their keys, then their values
+    PAIRS = HEAD_DIM / 64,                   // of a head that a lane turns
+    MATRICES = 4,                            // of a layer
     RUN = HEAD_DIM + 2, // floats of a head's run: its sums, their greatest score, their weight
     MOST_SPLITS = 32,   // of a key head: a lane has each when they are put together
 };
@@ -101,19 +93,21 @@ DEVICE void next(ring &r) {
 
 struct matrix {
     int columns, width, tiles, pieces, units;
-    long long rows, norm; // elements from a layer's beginning, or, of the head, its own
+    long long rows; // elements from a layer's beginning, or, of the head, its own
 };
 
 // What all threads know, in shared memory: registers are for what is multiplied.
 struct model {
     matrix matrices[OF_HEAD + 1];
-    const element *embedding, *layers, *final_norm, *head;
+    const element *embedding, *layers, *last, *final_norm, *head; // last: the last layer
     const int *facts; // (layers, 3): turns, window, delay
     const int *token; // (BATCH)
     element *cache_k, *cache_v;
     float *logits;
     unsigned *residual, *qkv;   // (BATCH, HIDDEN) and (BATCH, QKV) words: see words.inl
     uint2 *attention, *product; // (BATCH, Q / 4) and (BATCH, INTERMEDIATE / 4) quads
+    uint2 *handed;              // (BATCH, HIDDEN / 4) quads: see stage_normed
+    unsigned *squares;          // (BATCH, HIDDEN / 8) words
     uint2 *runs;                // floats, each with the layer's number
     unsigned *count, *heads, *done, *layers_done; // matrices of blocks; heads; blocks; see leave
     long long vocab, layer_count, capacity;
