@@ -114,7 +114,8 @@ static int64_t shared_bytes(const struct problem *p, const struct point *t) {
         most(piece(n[HEADS] * n[HEAD_DIM], batch, columns), piece(n[INTERMEDIATE], batch, columns));
     int64_t widest = most(n[HIDDEN], plain);
     int64_t held = batch == 1 ? 12 : batch == 2 ? 8 : batch <= 4 ? 6 : batch <= 8 ? 4 : 2;
-    int64_t matrix = batch * (widest + 56) * 2 + 2 * held * warp_count * batch * 8 * 4;
+    int64_t matrix =
+        batch * (widest + 56) * 2 + 2 * held * warp_count * batch * 8 * 4 + 2 * held * 8 * 2;
     int64_t attention = (group + 2) * n[HEAD_DIM] * 4 + warp_count * group * (n[HEAD_DIM] + 2) * 4;
     return t->value[STAGES] * tile + most(matrix, attention);
 }

@@ -168,8 +168,9 @@ template <int INPUTS> struct columns_of {
     enum {
         WIDTH = DECODE_STEP_WIDTH(INPUTS),
         MINE = (WIDTH / 64 + WARPS - 1) / WARPS,
-        AT_ONCE = MINE < MOST_AT_ONCE ? MINE : MOST_AT_ONCE,   // as far as registers go
-        EVEN = WIDTH / 64 % WARPS == 0 && INPUTS % WIDTH == 0, // nobody's are fewer
+        AT_ONCE = MINE < MOST_AT_ONCE ? MINE : MOST_AT_ONCE, // as far as registers go
+        // Nobody's are fewer, nor is anybody's last part of them.
+        EVEN = WIDTH / 64 % WARPS == 0 && MINE % AT_ONCE == 0 && INPUTS % WIDTH == 0,
     };
 };
 // Whether a tile of so many columns has column `at` of chunk j.
@@ -234,15 +235,11 @@ DEVICE float product_of(const float (&d)[2][SIDES][4], int side) {
 // What a row's sum is added to: asked for when a group of units begins, waited for at its end.
 struct base {
     unsigned word;
-    float bias, weight; // weight: of the norm that comes next
+    float bias;
 };
 template <int KIND>
 DEVICE base ask_base(const step &s, int kind, const element *w, bool first_layer, int row, int b) {
-    base v = {0, 0.0f, 0.0f};
-    if (KIND == OF_OUT) v.weight = E::load(w[AT_POST_NORM + row]);
-    if (KIND == OF_DOWN)
-        v.weight =
-            E::load((w == s.m->last ? s.m->final_norm : w + LAYER_ELEMENTS + AT_INPUT_NORM)[row]);
+    base v = {0, 0.0f};
     if (KIND == OF_NORMED && QKV_BIAS && kind == OF_QKV) v.bias = E::load(w[AT_QKV_BIAS + row]);
     if (KIND == OF_OUT && O_BIAS) v.bias = E::load(w[AT_O_BIAS + row]);
     if (KIND == OF_OUT && first_layer)
@@ -327,6 +324,18 @@ template <int KIND> DEVICE void multiply_units(ring &r, int held, int from, int 
     }
 }
 
+// The weights of the norm that comes next, of a group's rows: on their way while its product is
+// made, in nobody's register, so that no other load is waited for with them.
+template <int KIND>
+DEVICE void ask_weights(const step &s, const element *w, int first, int held, element *weights) {
+    const int t = (int)threadIdx.x;
+    if (KIND == OF_NORMED || t >= held) return;
+    const element *norm = KIND == OF_OUT   ? w + AT_POST_NORM
+                          : w == s.m->last ? s.m->final_norm
+                                           : w + LAYER_ELEMENTS + AT_INPUT_NORM;
+    ptx_copy_async(weights + t * ROWS, norm + (first + t * (int)gridDim.x) * ROWS, true);
+}
+
 // All units of this block, HELD at a time; w: the layer's weights. While some threads put a group's
 // sums together the others go on: groups keep theirs in two places in turn.
 template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, const element *w,
@@ -341,9 +350,11 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, cons
 #pragma unroll 1
     for (int first = start; first < units; first += HELD * grid, turn ^= 1) {
         float *mine = part + turn * PART;
+        element *weights = (element *)(part + 2 * PART) + turn * HELD * ROWS;
         const int held = min((int)HELD, (units - first + grid - 1) / grid);
         const int all = held * out * BATCH;
-        base early = {0, 0.0f, 0.0f}; // of this thread's first row
+        base early = {0, 0.0f}; // of this thread's first row
+        ask_weights<KIND>(s, w, first, held, weights);
         if (t < all)
             early = ask_base<KIND>(s, kind, w, first_layer,
                                    (first + (t >> shift) / BATCH * grid) * out + (t & (out - 1)),
@@ -361,6 +372,7 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, cons
             }
             multiply_units<KIND>(r, held, from, end, piece > 0, x, mine);
         }
+        if (K::PLAIN) ptx_copy_wait();
         meet();
         dawdle(s, 2);
 #pragma unroll 1
@@ -368,16 +380,16 @@ template <int KIND> DEVICE void multiply_matrix(step &s, ring &r, int kind, cons
             const int h = (i >> shift) / BATCH, b = (i >> shift) % BATCH;
             const int row = (first + h * grid) * out + (i & (out - 1));
             const float *sums = mine + (h * WARPS * BATCH + b) * ROWS + (i & (out - 1));
-            float sum = 0.0f, up = 0.0f;
+            float sum = 0.0f, up = 0.0f, weight = 0.0f;
             if (i < all) {
                 sum = sum_warps(sums);
                 if (out < ROWS) up = sum_warps(sums + out);
                 if (i != t) early = ask_base<KIND>(s, kind, w, first_layer, row, b);
                 if (KIND == OF_NORMED) sum *= c.left_out[b], up *= c.left_out[b];
                 sum += take_base<KIND>(s, early, row, b);
-                if (KIND != OF_NORMED) early.weight *= c.handed_on[b];
+                if (K::PLAIN) weight = E::load(weights[h * ROWS + row % ROWS]) * c.handed_on[b];
             }
-            put_row<KIND>(s, kind, row, b, sum, up, early.weight, i < all);
+            put_row<KIND>(s, kind, row, b, sum, up, weight, i < all);
         }
     }
     pass(s, units);

@@ -57,7 +57,8 @@ enum {
 #define LEAST __int_as_float((int)0xff800000) // minus infinity
 
 // What a block keeps beside the ring: activations; of each warp, sequence and row what it has of
-// the sums, of two groups of HELD units in turn; or attention's heads and runs.
+// the sums, and the next norm's weights, of two groups of HELD units in turn; or attention's heads
+// and runs.
 enum {
     X_MOST = COLUMNS == 64 ? 2 << 10 : 80 << 10, // bytes; tiles of 64 columns are for tests
     HELD = BATCH == 1   ? 12
@@ -71,7 +72,7 @@ enum {
     WIDEST = HIDDEN > PIECE_PLAIN ? HIDDEN : PIECE_PLAIN,
     X_BYTES = BATCH * (WIDEST + 56) * 2,
     PART = HELD * WARPS * BATCH * ROWS, // floats
-    MATRIX_BYTES = X_BYTES + 2 * PART * 4,
+    MATRIX_BYTES = X_BYTES + 2 * PART * 4 + 2 * HELD * ROWS * 2,
     ATTENTION_BYTES = (GROUP + 2) * HEAD_DIM * 4 + WARPS * GROUP * RUN * 4,
     WORK_BYTES = MATRIX_BYTES > ATTENTION_BYTES ? MATRIX_BYTES : ATTENTION_BYTES,
 };
