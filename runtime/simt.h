@@ -9,6 +9,7 @@
  *   DEVICE                                       before a function of a kernel
  *   SHARED(float, partial, [32]);                static shared memory
  *   SHARED_DYNAMIC(float, tile);                 what the launch asked for
+ *   SHARED_DYNAMIC_AT(float, tile, 128);         the same, on a multiple of so many bytes
  *   spin_yield();                                each turn of a wait on memory
  *
  * Half and bfloat16 are storage: arithmetic is float, conversions are written.
@@ -36,8 +37,9 @@ typedef unsigned long long uintptr_t;
 #define ENTRY(name) extern "C" __global__ void name
 #define ENTRY_BOUNDS(name, threads) extern "C" __global__ void __launch_bounds__(threads) name
 #define SHARED(type, name, dims) __shared__ type name dims
-#define SHARED_DYNAMIC(type, name)                                                                 \
-    extern __shared__ __align__(16) unsigned char simt_bytes[];                                    \
+#define SHARED_DYNAMIC(type, name) SHARED_DYNAMIC_AT(type, name, 16)
+#define SHARED_DYNAMIC_AT(type, name, alignment)                                                   \
+    extern __shared__ __align__(alignment) unsigned char simt_bytes[];                             \
     type *name = reinterpret_cast<type *>(simt_bytes)
 
 DEVICE void spin_yield() { __nanosleep(20); }
@@ -142,6 +144,7 @@ DEVICE uint32_t pack_bfloat162(float lo, float hi) {
     static const char name##_site = 0;                                                             \
     name##_type &name = *static_cast<name##_type *>(simt_shared(&name##_site, sizeof(name##_type)))
 #define SHARED_DYNAMIC(type, name) type *name = static_cast<type *>(simt_shared_dynamic())
+#define SHARED_DYNAMIC_AT(type, name, alignment) SHARED_DYNAMIC(type, name)
 
 typedef simt_dim uint3;
 struct dim3 : simt_dim {

@@ -20,9 +20,9 @@ static const struct size sizes[] = {
 };
 static const struct real reals[] = {{"eps", "added to the mean of squares", 1e-5}};
 
-/* With the one that copies: up to 4 a quarter of a multiprocessor, which leaves them 128 registers.
- */
-static const int warps[] = {4, 7, 11, 15};
+/* With the one that copies: 2 or 3 a quarter of a multiprocessor, which leaves them 255 or 168
+ * registers. */
+static const int warps[] = {4, 7, 8, 11};
 static const int stages[] = {2, 3, 4, 6, 8, 10};
 static const int columns[] = {64, 1024, 1536, 2048, 3072};
 static const int flight[] = {2, 3, 4, 6, 8};
@@ -30,7 +30,7 @@ static const int load_hint[] = {0, 1};
 static const int least_tiles[] = {1, 4};
 static const int early[] = {0, 4, 8};
 static const struct tunable tunables[] = {
-    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 11},
+    [WARPS] = {"warps", "that multiply; one more copies", warps, COUNT(warps), 8},
     [STAGES] = {"stages", "tiles of the ring", stages, COUNT(stages), 8},
     [COLUMNS] = {"columns", "of a tile of 8 rows, at most", columns, COUNT(columns), 1536},
     [FLIGHT] = {"flight", "tiles of a block that are on their way at once, at most", flight,
@@ -38,10 +38,10 @@ static const struct tunable tunables[] = {
     [LOAD_HINT] = {"load_hint", "1: weights are the first that L2 gives up", load_hint,
                    COUNT(load_hint), 1},
     [LEAST_TILES] = {"least_tiles", "of keys and values that a block has before a head is shared",
-                     least_tiles, COUNT(least_tiles), 1},
+                     least_tiles, COUNT(least_tiles), 4},
     [EARLY] = {"early",
                "eighths of the blocks that are not waited for before their words are looked at",
-               early, COUNT(early), 0},
+               early, COUNT(early), 4},
 };
 
 static const struct argument arguments[] = {
