@@ -20,9 +20,15 @@ do for [i = 1:n] {
 }
 if (!exists("copy")) { copy = 0 }
 highest = copy > highest ? copy : highest
-if (highest == 0) { eval refuse(3, csv . ": no kernel with rows was measured") }
 
+# those that have rows
+with_rows = ""
+do for [p = 1:words(kernels)] {
+    if (sum [i = 1:n] shown(i, word(kernels, p))) { with_rows = with_rows . " " . word(kernels, p) }
+}
+kernels = with_rows
 panels = words(kernels)
+if (panels == 0) { eval refuse(3, csv . ": no kernel with rows was measured") }
 across = panels > 4 ? 3 : panels > 1 ? 2 : 1
 down = (panels + across - 1) / across
 height = panels == 1 ? 520 : down < 3 ? 620 : 250 * down + 120

@@ -31,7 +31,8 @@ timed AS (
 beside AS (
     SELECT t.*, COALESCE((SELECT group_concat(name, ' ') FROM (
         SELECT DISTINCT CASE o.side WHEN 'fastinfer' THEN o.form ELSE o.side END AS name
-        FROM timed o WHERE o.run_id = t.run_id AND o.id <> t.id ORDER BY name)), '') AS beside
+        FROM timed o WHERE o.run_id = t.run_id AND o.model = t.model AND o.id <> t.id
+        ORDER BY name)), '') AS beside
     FROM timed t),
 latest AS (
     SELECT *, ROW_NUMBER() OVER (
@@ -42,9 +43,9 @@ paired AS (
     SELECT t.*, h.tokens_s AS hf_tokens_s, h.first_ms AS hf_first_ms, a.ratio, a.low AS ratio_low,
         a.high AS ratio_high, a.rounds
     FROM latest t
-    LEFT JOIN timed h ON h.run_id = t.run_id AND h.side = 'transformers' AND t.side <> h.side
-        AND t.read_gbps IS NOT NULL
-    LEFT JOIN acceptance a ON a.run_id = h.run_id AND a.second = t.configs
+    LEFT JOIN timed h ON h.run_id = t.run_id AND h.model = t.model AND h.side = 'transformers'
+        AND t.side <> h.side AND t.read_gbps IS NOT NULL
+    LEFT JOIN acceptance a ON a.run_id = h.run_id AND a.model = t.model AND a.second = t.configs
         AND a.first = 'transformers ' || h.configs
     WHERE t.age = 1)
 SELECT model, side AS engine, form, prompt, generated AS generate, batch, file AS configs, beside,
