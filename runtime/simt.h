@@ -39,7 +39,8 @@ typedef unsigned long long uintptr_t;
 #define SHARED(type, name, dims) __shared__ type name dims
 #define SHARED_DYNAMIC(type, name) SHARED_DYNAMIC_AT(type, name, 16)
 #define SHARED_DYNAMIC_AT(type, name, alignment)                                                   \
-    extern __shared__ __align__(alignment) unsigned char simt_bytes[];                             \
+    extern __shared__ __align__(alignment)                                                         \
+    unsigned char simt_bytes[];                                                                    \
     type *name = reinterpret_cast<type *>(simt_bytes)
 
 DEVICE void spin_yield() { __nanosleep(20); }
