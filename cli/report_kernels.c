@@ -32,6 +32,13 @@ static bool compared(const struct csv *bench, const struct choice *c) {
     return false;
 }
 
+/* Whether it can be drawn against rows: the kernels of a decode step have none. */
+static bool has_rows(const struct csv *bench, const struct choice *c) {
+    for (int i = 0; i < bench->rows; i++)
+        if (chosen(bench, i, c) && *csv_cell(bench, i, "rows")) return true;
+    return false;
+}
+
 /* Half the widest interval over its median, in percent; pictures cannot show it. */
 static double widest(const struct csv *bench, const struct choice *c) {
     double most = NAN;
@@ -110,7 +117,7 @@ static enum status prefill_kernel(struct page *page, const struct exported *e, c
     if (!count_of(&e->bench, &c)) return STATUS_OK;
     snprintf(part, sizeof part, "prefill-%.60s", kernel);
     report_section(page, e, 4, part, kernel);
-    TRY(bandwidth(page, e, &c));
+    if (has_rows(&e->bench, &c)) TRY(bandwidth(page, e, &c));
     kernel_table(page, &e->bench, &c, true);
     return STATUS_OK;
 }

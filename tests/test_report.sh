@@ -63,7 +63,7 @@ bars = [r for r in cold if r["rows"] == "4096" and r["baseline"] == "hf_eager"]
 print(f"nvidia-h200-speedup-prefill={len(bars)}")
 bars = [r for r in rows if r["residency"] == "hot" and r["rows"] == "1" and r["baseline"] == "hf_eager"]
 print(f"nvidia-h200-speedup-decode={len(bars)}")
-for kernel, count in collections.Counter(r["kernel"] for r in cold).items():
+for kernel, count in collections.Counter(r["kernel"] for r in cold if r["rows"]).items():
     print(f"nvidia-h200-bandwidth-{kernel}={count}")
 EOF
 )
@@ -76,6 +76,8 @@ verdict 'the Markdown has as many tables' $? "$tables"
 lost=$(grep -o 'pictures/[^)]*' h200/report.md | while read -r file; do [ -s "h200/$file" ] || echo "$file"; done)
 [ -z "$lost" ] && grep -q 'pictures/' h200/report.md
 verdict 'and its pictures are there' $? "$lost"
+! grep 'No picture' h200/report.md >said
+verdict 'and none could not be drawn' $? "$(head -n 2 said)"
 cp -r h200 again
 "$program" report --export "$results" --out again >/dev/null 2>&1
 diff -r h200 again >/dev/null
