@@ -104,6 +104,7 @@ struct fastinfer_engine_facts {
     int64_t capacity, vocab;
     int eos_count;
     int64_t eos[FASTINFER_MAX_EOS]; /* any of them ends a text; decoding goes on past it */
+    int persistent;                 /* 1: one kernel for a step, 0: a graph of launches */
 };
 struct fastinfer_sampling {
     float temperature; /* 0: greedy, the rest left out */

@@ -85,7 +85,8 @@ void fastinfer_engine_read(const struct fastinfer_engine *e, struct fastinfer_en
                                            .dtype = (int)facts.dtype,
                                            .capacity = facts.capacity,
                                            .vocab = c->vocab,
-                                           .eos_count = c->eos_count};
+                                           .eos_count = c->eos_count,
+                                           .persistent = facts.persistent};
     for (int i = 0; i < c->eos_count && i < FASTINFER_MAX_EOS; i++) out->eos[i] = c->eos[i];
 }
 enum fastinfer_code fastinfer_engine_weight(const struct fastinfer_engine *e, const char *name,

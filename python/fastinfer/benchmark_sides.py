@@ -103,7 +103,8 @@ class Library(Side):
         super().__init__("fastinfer", "")
         self.opened = _TimedEngine.from_pretrained(folder, device=device, dtype=dtype,
                                                    capacity=capacity)
-        self.configs = Device.get("cuda:0" if device == "cuda" else device).points
+        self.points = Device.get("cuda:0" if device == "cuda" else device).points
+        self.configs = self.points
 
     def generate(self, ids, new):
         if ids.is_cuda:
@@ -111,6 +112,8 @@ class Library(Side):
         self.opened.first = None
         start = time.perf_counter()
         out = self.opened.generate(ids, max_new_tokens=new, eos_token_id=[])
+        # as `fastinfer tps` names it; the first step has settled which form it is
+        self.configs = self.points + (", one kernel" if self.opened.persistent else "")
         return _answer(out, ids, start, self.opened.first, new)
 
     def close(self):

@@ -27,7 +27,7 @@ class _Options(ctypes.Structure):
 class _Facts(ctypes.Structure):
     _fields_ = [("batch", ctypes.c_int), ("dtype", ctypes.c_int), ("capacity", ctypes.c_int64),
                 ("vocab", ctypes.c_int64), ("eos_count", ctypes.c_int),
-                ("eos", ctypes.c_int64 * 16)]
+                ("eos", ctypes.c_int64 * 16), ("persistent", ctypes.c_int)]
 
 
 class _Sampling(ctypes.Structure):
@@ -56,12 +56,21 @@ class Engine:
             Device.get("cuda:0" if device == "cuda" else str(device)).handle,
             os.fspath(folder).encode(), options, ctypes.byref(handle)))
         self._handle = handle
+        facts = self._facts()
+        self.batch, self.capacity, self.vocab_size = facts.batch, facts.capacity, facts.vocab
+        self.eos_token_id = list(facts.eos[:facts.eos_count])
+
+    def _facts(self):
         facts = _Facts()
         read = _function("read", _P, ctypes.POINTER(_Facts))
         read.restype = None
-        read(handle, facts)
-        self.batch, self.capacity, self.vocab_size = facts.batch, facts.capacity, facts.vocab
-        self.eos_token_id = list(facts.eos[:facts.eos_count])
+        read(self._handle, facts)
+        return facts
+
+    @property
+    def persistent(self):
+        """Whether one kernel does a whole step; a graph of launches does it otherwise."""
+        return bool(self._facts().persistent)
 
     @classmethod
     def from_pretrained(cls, folder, **options):

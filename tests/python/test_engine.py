@@ -38,6 +38,7 @@ def test_greedy_tokens_are_transformers(family):
                                 do_sample=False, pad_token_id=0)
     with open_cpu(family) as engine:
         assert engine.generate(ids, max_new_tokens=8, pad_token_id=0).tolist() == theirs.tolist()
+        assert engine.persistent is False  # a graph of launches, the CPU device's form
 
 
 def test_rows_padding_ends_and_streamer():
