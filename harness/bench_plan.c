@@ -187,26 +187,71 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
     }
 }
 
-/* Between the standard rows: on these a tuner begins with what is fast beside them, and has few
- * evaluations. */
-static void choose_covers(struct builder *b, const struct kernel *kernel, struct choice *list) {
+/* Shapes between the standard ones: on these a tuner begins with what is fast beside them, and has
+ * few evaluations. They make sense where two problems differ in nothing but how long they are. */
+static bool is_alike(const struct kernel *kernel, const struct problem *one,
+                     const struct problem *other) {
+    static const char *const kind[] = {"start", "batch", "window"};
+    for (int i = 0; i < kernel->size_count; i++)
+        if (kernel->sizes[i].compiled && one->size[i] != other->size[i]) return false;
+    for (size_t k = 0; k < sizeof kind / sizeof *kind; k++) {
+        int i = kernel_size(kernel, kind[k]);
+        if (i >= 0 && one->size[i] != other->size[i]) return false;
+    }
+    return true;
+}
+
+/* Where a problem's bytes come near the L2 cache's, what is fastest changes within a factor of
+ * two. */
+static bool is_near_cache(const struct builder *b, const struct kernel *kernel,
+                          const struct problem *problem) {
+    double share = problem_bytes(kernel, problem) / (double)b->device->l2_bytes;
+    return b->device->kind != DEVICE_CPU && share > 0.4 && share < 1.6;
+}
+
+static struct problem stretched(const struct kernel *kernel, const struct problem *problem,
+                                int axis, int64_t length) {
+    struct problem out = *problem;
+    int capacity = kernel_size(kernel, "capacity");
+    out.size[axis] = length;
+    if (capacity >= 0 && problem->size[capacity] == problem->size[axis])
+        out.size[capacity] = length;
+    return out;
+}
+
+/* Below problem `index`, down to the next shorter one of its kind. */
+static void choose_below(const struct builder *b, const struct kernel *kernel, int axis, int index,
+                         struct choice *list) {
     static const int64_t between[] = {32, 128, 256, 1024, 2048, 8192};
-    int rows = kernel_size(kernel, "rows");
-    bool cpu = b->device->kind == DEVICE_CPU;
-    for (int i = 0; i < kernel->problem_count && rows >= 0; i++) {
-        struct problem problem = kernel->problems[i];
-        int64_t most = problem.size[rows], next = 0; /* the standard rows below it */
-        for (int k = 0; k < kernel->problem_count; k++)
-            if (kernel->problems[k].size[rows] < most && kernel->problems[k].size[rows] > next)
-                next = kernel->problems[k].size[rows];
-        problem.dtype = b->options->dtype;
-        for (size_t k = 0; k < sizeof between / sizeof *between; k++) {
-            problem.size[rows] = between[k];
-            if (between[k] <= next || between[k] >= most) continue;
-            if (cpu && (most > CPU_ROWS || !is_representative(kernel, &kernel->problems[i], false)))
-                continue;
+    static const int64_t finer[] = {48, 96, 192, 384, 768, 1536, 3072, 6144, 12288};
+    struct problem longest = kernel->problems[index];
+    int64_t most = longest.size[axis], next = 0;
+    longest.dtype = b->options->dtype;
+    for (int k = 0; k < kernel->problem_count; k++) {
+        int64_t length = kernel->problems[k].size[axis];
+        if (is_alike(kernel, &kernel->problems[k], &longest) && length < most && length > next)
+            next = length;
+    }
+    for (size_t k = 0; k < sizeof between / sizeof *between; k++) {
+        struct problem problem = stretched(kernel, &longest, axis, between[k]);
+        if (between[k] > next && between[k] < most) choose(list, kernel, &problem, true);
+    }
+    for (size_t k = 0; k < sizeof finer / sizeof *finer; k++) {
+        struct problem problem = stretched(kernel, &longest, axis, finer[k]);
+        if (finer[k] > next && finer[k] < most && is_near_cache(b, kernel, &problem))
             choose(list, kernel, &problem, true);
-        }
+    }
+}
+
+static void choose_covers(struct builder *b, const struct kernel *kernel, struct choice *list) {
+    int axis = kernel_size(kernel, "rows");
+    bool cpu = b->device->kind == DEVICE_CPU;
+    if (axis < 0) axis = kernel_size(kernel, "context");
+    for (int i = 0; i < kernel->problem_count && axis >= 0; i++) {
+        const struct problem *problem = &kernel->problems[i];
+        if (cpu && (problem->size[axis] > CPU_ROWS || !is_representative(kernel, problem, false)))
+            continue;
+        choose_below(b, kernel, axis, i, list);
     }
 }
 

@@ -34,6 +34,8 @@ binaries() { find "$1" -name '*.so' -printf '%f\n' | sort; }
 run tune --plan=sm_90
 grep -qE '^all +[0-9]+ ' said && grep -qE '^attention_decode ' said
 verdict 'tune --plan counts the work for a GPU that is not here' $? "$(last)"
+awk '$1 == "attention_decode" || $1 == "norm_wide" {if ($3 > $2) ok++} END {exit ok != 2}' said
+verdict 'and what lies between, contexts and sizes near the L2 cache among it' $? "$(grep -E '^(atten|norm_w)' said)"
 run tune --plan=volta
 [ "$code" -eq 2 ] && grep -q 'sm_75 was expected' said
 verdict 'and says what an architecture is called' $? "exit $code: $(last)"
