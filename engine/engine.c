@@ -186,6 +186,7 @@ enum status engine_open(struct device *device, const struct model *model,
 static void drop_programs(struct engine *e) {
     for (int i = 0; i < MAX_BUCKETS; i++) program_free(e->decode[i]), e->decode[i] = NULL;
     for (int i = 0; i < MAX_BATCH; i++) program_free(e->choose[i]), e->choose[i] = NULL;
+    prefill_forget(e);
 }
 
 void engine_close(struct engine *e) {
@@ -267,11 +268,10 @@ enum status engine_prompt(struct engine *e, int sequence, const int32_t *ids, in
     TRY(check_prompt(e, ids, count));
     int32_t position = (int32_t)count - 1; /* the choice adds one */
     TRY(upload_words(e, e->history, sequence * e->capacity, ids, count));
-    if (e->matmul)
-        TRY(prefill_run(e, sequence, count, &last));
-    else
-        TRY(prefill_by_steps(e, sequence, ids, count, &last));
+    if (!e->matmul) TRY(prefill_by_steps(e, sequence, ids, count, &last));
+    /* before what is enqueued: an upload waits for the device */
     TRY(upload_words(e, e->position, sequence, &position, 1));
+    if (e->matmul) TRY(prefill_run(e, sequence, count, &last));
     TRY(choose(e, sequence, last));
     e->filled[sequence] = count;
     return STATUS_OK;

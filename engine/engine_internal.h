@@ -9,7 +9,8 @@ enum {
     MAX_BATCH = 16,
     MAX_BUCKETS = 24,   /* contexts that decode programs are made for */
     FIRST_BUCKET = 128, /* positions; each next one is twice as long */
-    SETTING_WORDS = 8,  /* of a sequence, as kernels/sample/sample.c has them */
+    PROMPT_GRAPHS = 16,
+    SETTING_WORDS = 8, /* of a sequence, as kernels/sample/sample.c has them */
 };
 
 /* Buffers of a forward pass over some rows. */
@@ -21,6 +22,14 @@ struct workspace {
     void *attention;  /* (rows, q) D */
     void *gate_up;    /* (rows, 2 intermediate) D; prefill only */
     void *activation; /* (rows, intermediate) D */
+};
+
+/* Rows [start, start + rows) of a sequence's prompt as one graph, made when they come again:
+ * between launches one by one the GPU waits, and a prompt has nine a layer. */
+struct prompt_graph {
+    int sequence;
+    int64_t start, rows, used; /* rows 0: free; used: of the engine's count, when last */
+    struct graph *graph;       /* NULL: came once so far, or could not be recorded */
 };
 
 struct engine {
@@ -48,6 +57,9 @@ struct engine {
     int32_t *staging;          /* ids on their way to the device, (batch, capacity) */
     struct program *decode[MAX_BUCKETS];
     struct program *choose[MAX_BATCH]; /* the end of a prefill: head and choice for one sequence */
+    struct prompt_graph prompt[PROMPT_GRAPHS];
+    int64_t prompts; /* parts of prompts so far */
+    bool no_prompt_graphs;
 };
 
 /* Rows `row` to the end of one of the engine's arrays of `width` elements a row. */
@@ -84,6 +96,8 @@ struct workspace step_rows(const struct engine *engine, int first);
 /* Takes `count` ids, already in the engine's history, through the model into a sequence's caches
  * from position 0 on; *last is the last one's residual. */
 enum status prefill_run(struct engine *engine, int sequence, int64_t count, void **last);
+/* Frees the graphs of prompts, none of which may be running. */
+void prefill_forget(struct engine *engine);
 /* The same position by position, as decode steps: where nobody multiplies matrices. */
 enum status prefill_by_steps(struct engine *engine, int sequence, const int32_t *ids, int64_t count,
                              void **last);

@@ -1,8 +1,11 @@
 /* prefill.c - a prompt through the model, some hundred rows at a time: matrix products from a
  * library, our kernels between them. Products add to the fp32 residual themselves. */
+#include <stdio.h>
+
 #include "engine/engine_internal.h"
 
-/* Launches without a graph: the problem changes with rows and start. */
+/* Points are those of single launches: rows and start change from prompt to prompt, and a graph is
+ * made only of what comes again. */
 static const struct policy policy = {RESIDENCY_WEIGHTS_COLD, LAUNCH_STREAM};
 
 struct pass { /* rows [start, start + rows) of a sequence */
@@ -173,12 +176,76 @@ static enum status embed(struct pass *p) {
     return shelf_launch(p->engine->shelf, &call);
 }
 
+static enum status enqueue(struct pass *p) {
+    TRY(embed(p));
+    for (p->layer = 0; p->layer < p->engine->model->config.layers; p->layer++) TRY(layer(p));
+    return STATUS_OK;
+}
+
+/* --- as a graph ------------------------------------------------------------------------------- */
+
+static void forget(struct engine *e, struct prompt_graph *g) {
+    if (g->graph) e->device->ops->graph_free(e->device, g->graph);
+    *g = (struct prompt_graph){0};
+}
+
+void prefill_forget(struct engine *e) {
+    for (int i = 0; i < PROMPT_GRAPHS; i++) forget(e, &e->prompt[i]);
+}
+
+/* The one of these rows; where they are new NULL, and the place of the one that was used longest
+ * ago is theirs. */
+static enum status find_graph(struct pass *p, struct prompt_graph **out) {
+    struct engine *e = p->engine;
+    struct prompt_graph *oldest = e->prompt;
+    e->prompts++;
+    *out = NULL;
+    for (int i = 0; i < PROMPT_GRAPHS; i++) {
+        struct prompt_graph *g = &e->prompt[i];
+        if (g->rows == p->rows && g->start == p->start && g->sequence == p->sequence) {
+            g->used = e->prompts;
+            return *out = g, STATUS_OK;
+        }
+        if (g->used < oldest->used) oldest = g;
+    }
+    if (oldest->graph) TRY(e->device->ops->synchronize(e->device)); /* it may be running */
+    forget(e, oldest);
+    oldest->sequence = p->sequence, oldest->start = p->start, oldest->rows = p->rows;
+    oldest->used = e->prompts;
+    return STATUS_OK;
+}
+
+static enum status record(struct pass *p, struct graph **out) {
+    struct device *device = p->engine->device;
+    TRY(device->ops->record_begin(device));
+    enum status status = enqueue(p), ended = device->ops->record_end(device, out);
+    return status ? status : ended;
+}
+
+/* At first plainly, so that everything is compiled and loaded; when they come again, recorded. The
+ * CPU device's library multiplies at once and cannot be recorded. */
+static enum status run_rows(struct pass *p) {
+    struct engine *e = p->engine;
+    struct prompt_graph *g = NULL;
+    bool records = e->device->info.kind == DEVICE_CUDA && !e->no_prompt_graphs;
+    if (records) TRY(find_graph(p, &g));
+    if (!g) return enqueue(p);
+    if (!g->graph && record(p, &g->graph)) {
+        fprintf(stderr, "fastinfer: a prompt cannot be recorded as a graph, it is launched: %s\n",
+                fail_message());
+        TRY(e->device->ops->synchronize(e->device)); /* earlier ones may be running */
+        prefill_forget(e);
+        e->no_prompt_graphs = true;
+        return enqueue(p);
+    }
+    return e->device->ops->graph_launch(e->device, g->graph);
+}
+
 enum status prefill_run(struct engine *e, int sequence, int64_t count, void **last) {
     struct pass p = {.engine = e, .sequence = sequence};
     for (; p.start < count; p.start += p.rows) {
         p.rows = count - p.start < e->prefill_rows ? count - p.start : e->prefill_rows;
-        TRY(embed(&p));
-        for (p.layer = 0; p.layer < e->model->config.layers; p.layer++) TRY(layer(&p));
+        TRY(run_rows(&p));
         *last = rows_from(e->prefill.residual, p.rows - 1, e->model->config.hidden, DTYPE_F32);
     }
     return STATUS_OK;

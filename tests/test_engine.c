@@ -144,6 +144,36 @@ static void batch_agrees(void **state) {
     }
 }
 
+/* A prompt that comes again gives the same again, bit for bit: launched, recorded, replayed, and
+ * after so many others that its graph was given up. */
+static void prompts_come_again(void **state) {
+    enum { LENGTHS = 24 };
+    static const struct {
+        int from, to;
+    } turn[] = {{1, 4}, {1, 4}, {1, 4}, {5, LENGTHS}, {1, 4}, {3, 4}};
+    struct golden g = golden_open("llama");
+    struct engine *engine = open_engine(g.model, 2, DTYPE_F32);
+    int64_t vocab = g.model->config.vocab;
+    size_t bytes = (size_t)vocab * sizeof(float);
+    float *first = calloc(LENGTHS + 1, bytes), *again = malloc(bytes);
+    bool seen[LENGTHS + 1] = {false};
+    int32_t ids[CAPACITY];
+    (void)state;
+    assert_true(first && again && ids_of(&g, PROMPTS - 1, "tokens", ids) >= LENGTHS);
+    for (size_t t = 0; t < sizeof turn / sizeof *turn; t++)
+        for (int n = turn[t].from; n <= turn[t].to; n++) {
+            float *kept = first + n * vocab;
+            good(engine_prompt(engine, n % 2, ids, n));
+            good(engine_logits(engine, n % 2, seen[n] ? again : kept));
+            if (seen[n]) assert_memory_equal(kept, again, bytes);
+            seen[n] = true;
+        }
+    assert_memory_not_equal(first + vocab, first + 2 * vocab, bytes);
+    free(first), free(again);
+    engine_close(engine);
+    golden_close(&g);
+}
+
 /* What a half can hold: eight thousand times fp32's rounding, felt through sharp attention. Prefill
  * rounds projections, queries and weights of attention to the element, as any half model does. */
 static void half_is_near(void **state) {
@@ -422,21 +452,15 @@ static void presets_run(void **state) {
 
 int main(void) {
     const char *id = getenv("FASTINFER_TEST_DEVICE");
-    const struct CMUnitTest tests[] = {cmocka_unit_test(llama_agrees),
-                                       cmocka_unit_test(llama_bias_agrees),
-                                       cmocka_unit_test(smollm3_agrees),
-                                       cmocka_unit_test(qwen2_agrees),
-                                       cmocka_unit_test(qwen3_agrees),
-                                       cmocka_unit_test(mistral_agrees),
-                                       cmocka_unit_test(without_products_too),
-                                       cmocka_unit_test(batch_agrees),
-                                       cmocka_unit_test(half_is_near),
-                                       cmocka_unit_test(persistent_agrees),
-                                       cmocka_unit_test(nonsense_is_refused),
-                                       cmocka_unit_test(nan_weights_are_named),
-                                       cmocka_unit_test(presets_run),
-                                       cmocka_unit_test(many_agree_with_one),
-                                       cmocka_unit_test(persistent_batch_agrees)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_agrees),          cmocka_unit_test(llama_bias_agrees),
+        cmocka_unit_test(smollm3_agrees),        cmocka_unit_test(qwen2_agrees),
+        cmocka_unit_test(qwen3_agrees),          cmocka_unit_test(mistral_agrees),
+        cmocka_unit_test(without_products_too),  cmocka_unit_test(batch_agrees),
+        cmocka_unit_test(prompts_come_again),    cmocka_unit_test(half_is_near),
+        cmocka_unit_test(persistent_agrees),     cmocka_unit_test(nonsense_is_refused),
+        cmocka_unit_test(nan_weights_are_named), cmocka_unit_test(presets_run),
+        cmocka_unit_test(many_agree_with_one),   cmocka_unit_test(persistent_batch_agrees)};
     if (device_open(id ? id : "cpu", NULL, &device)) return puts(fail_message()), 2;
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
     device->ops->close(device);
