@@ -54,7 +54,9 @@ set ytics highest / step < 2.5 ? step / 2 : step
 early = sum [i = 1:n] (drawn(i) && number(i, "rows") <= sqrt(most_rows) && gbps(i) > 0.5 * highest)
 set key left Left reverse samplen 2.2 spacing 0.95
 if (early) { set key bottom } else { set key top }
-if (panels == 1) { set key bottom right Right noreverse }
+late = sum [i = 1:n] (drawn(i) && number(i, "rows") > sqrt(most_rows) && gbps(i) > 0.3 * highest)
+if (panels == 1 && late) { set key bottom right Right noreverse }
+if (panels == 1 && !late) { set key at graph 0.03, graph 0.86 } # below the copy's line
 heading = sprintf("Bandwidth over least bytes: %s, %s; ", dtype, policy_words) \
     . "grey dashes: the ceiling, a tuned stream" \
     . (copy > 0 ? "; dots: a copy" : "")
