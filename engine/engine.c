@@ -268,10 +268,12 @@ enum status engine_prompt(struct engine *e, int sequence, const int32_t *ids, in
     TRY(check_prompt(e, ids, count));
     int32_t position = (int32_t)count - 1; /* the choice adds one */
     TRY(upload_words(e, e->history, sequence * e->capacity, ids, count));
-    if (!e->matmul) TRY(prefill_by_steps(e, sequence, ids, count, &last));
-    /* before what is enqueued: an upload waits for the device */
+    /* before the rows are enqueued: an upload waits for the device; steps end there anyhow */
     TRY(upload_words(e, e->position, sequence, &position, 1));
-    if (e->matmul) TRY(prefill_run(e, sequence, count, &last));
+    if (e->matmul)
+        TRY(prefill_run(e, sequence, count, &last));
+    else
+        TRY(prefill_by_steps(e, sequence, ids, count, &last));
     TRY(choose(e, sequence, last));
     e->filled[sequence] = count;
     return STATUS_OK;

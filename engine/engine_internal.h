@@ -9,8 +9,8 @@ enum {
     MAX_BATCH = 16,
     MAX_BUCKETS = 24,   /* contexts that decode programs are made for */
     FIRST_BUCKET = 128, /* positions; each next one is twice as long */
-    PROMPT_GRAPHS = 16,
-    SETTING_WORDS = 8, /* of a sequence, as kernels/sample/sample.c has them */
+    PROMPT_GRAPHS = 16, /* parts of prompts that are remembered */
+    SETTING_WORDS = 8,  /* of a sequence, as kernels/sample/sample.c has them */
 };
 
 /* Buffers of a forward pass over some rows. */
@@ -29,7 +29,7 @@ struct workspace {
 struct prompt_graph {
     int sequence;
     int64_t start, rows, used; /* rows 0: free; used: of the engine's count, when last */
-    struct graph *graph;       /* NULL: came once so far, or could not be recorded */
+    struct graph *graph;       /* NULL: came once so far */
 };
 
 struct engine {

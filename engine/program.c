@@ -116,9 +116,8 @@ static bool borrow(const struct shelf *s, struct shelved *v) {
     for (const struct shelved *of = s->first; of && !plan.scratch_bytes; of = of->next) {
         bool same = of->kernel == kernel && of->problem.dtype == v->problem.dtype &&
                     point_equal(kernel, &of->variant.point, &v->variant.point) &&
-                    of->variant.plan.stages == plan.stages;
-        for (int i = 0; i < kernel->size_count && same; i++)
-            same = !kernel->sizes[i].compiled || of->problem.size[i] == v->problem.size[i];
+                    of->variant.plan.stages == plan.stages &&
+                    problem_same_compiled(kernel, &of->problem, &v->problem);
         for (int i = 0; i < plan.stages && same; i++)
             same = !strcmp(of->variant.plan.stage[i].entry, plan.stage[i].entry) &&
                    of->variant.plan.stage[i].shared_bytes == plan.stage[i].shared_bytes;

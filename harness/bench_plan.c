@@ -25,10 +25,8 @@ struct builder {
 
 static bool same_binaries(const struct group *g, const struct kernel *kernel,
                           const struct problem *problem) {
-    if (g->kernel != kernel || g->problem.dtype != problem->dtype) return false;
-    for (int i = 0; i < kernel->size_count; i++)
-        if (kernel->sizes[i].compiled && g->problem.size[i] != problem->size[i]) return false;
-    return true;
+    return g->kernel == kernel && g->problem.dtype == problem->dtype &&
+           problem_same_compiled(kernel, &g->problem, problem);
 }
 
 static enum status add_point(struct group *g, const struct point *point) {
@@ -153,9 +151,7 @@ static void choose(struct choice *list, const struct kernel *kernel, const struc
 static bool is_representative(const struct kernel *kernel, const struct problem *problem,
                               bool quick) {
     int64_t rows = rows_of(kernel, problem);
-    for (int i = 0; i < kernel->size_count; i++)
-        if (kernel->sizes[i].compiled && problem->size[i] != kernel->problems[0].size[i])
-            return false;
+    if (!problem_same_compiled(kernel, problem, &kernel->problems[0])) return false;
     if (!rows && strcmp(kernel->name, "stream") != 0) return problem_bytes(kernel, problem) < 4e6;
     if (!strcmp(kernel->name, "stream"))
         return problem->size[0] + problem->size[1] <= (quick ? 64 << 10 : 1 << 20);
@@ -192,13 +188,11 @@ static void choose_standard(struct builder *b, const struct kernel *kernel, stru
 static bool is_alike(const struct kernel *kernel, const struct problem *one,
                      const struct problem *other) {
     static const char *const kind[] = {"start", "batch", "window"};
-    for (int i = 0; i < kernel->size_count; i++)
-        if (kernel->sizes[i].compiled && one->size[i] != other->size[i]) return false;
     for (size_t k = 0; k < sizeof kind / sizeof *kind; k++) {
         int i = kernel_size(kernel, kind[k]);
         if (i >= 0 && one->size[i] != other->size[i]) return false;
     }
-    return true;
+    return problem_same_compiled(kernel, one, other);
 }
 
 /* Where a problem's bytes come near the L2 cache's, what is fastest changes within a factor of
@@ -222,8 +216,9 @@ static struct problem stretched(const struct kernel *kernel, const struct proble
 /* Below problem `index`, down to the next shorter one of its kind. */
 static void choose_below(const struct builder *b, const struct kernel *kernel, int axis, int index,
                          struct choice *list) {
-    static const int64_t between[] = {32, 128, 256, 1024, 2048, 8192};
-    static const int64_t finer[] = {48, 96, 192, 384, 768, 1536, 3072, 6144, 12288};
+    enum { ANYWHERE = 6 }; /* the first lengths; the others only near the cache */
+    static const int64_t lengths[] = {32,  128, 256, 1024, 2048, 8192, 48,   96,
+                                      192, 384, 768, 1536, 3072, 6144, 12288};
     struct problem longest = kernel->problems[index];
     int64_t most = longest.size[axis], next = 0;
     longest.dtype = b->options->dtype;
@@ -232,13 +227,10 @@ static void choose_below(const struct builder *b, const struct kernel *kernel, i
         if (is_alike(kernel, &kernel->problems[k], &longest) && length < most && length > next)
             next = length;
     }
-    for (size_t k = 0; k < sizeof between / sizeof *between; k++) {
-        struct problem problem = stretched(kernel, &longest, axis, between[k]);
-        if (between[k] > next && between[k] < most) choose(list, kernel, &problem, true);
-    }
-    for (size_t k = 0; k < sizeof finer / sizeof *finer; k++) {
-        struct problem problem = stretched(kernel, &longest, axis, finer[k]);
-        if (finer[k] > next && finer[k] < most && is_near_cache(b, kernel, &problem))
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        struct problem problem = stretched(kernel, &longest, axis, lengths[k]);
+        if (lengths[k] <= next || lengths[k] >= most) continue;
+        if (k < ANYWHERE || is_near_cache(b, kernel, &problem))
             choose(list, kernel, &problem, true);
     }
 }

@@ -5,14 +5,15 @@ folder = ARG0[1:strstrt(ARG0, "bandwidth.gp") - 1]
 needs = "ceiling_gbps"
 load folder . "style.gp"
 
-shown(i, kernel) = drawn(i) && cell(i, "kernel") eq kernel && is_number(number(i, "rows"))
+shows(i) = is_number(number(i, "rows"))
+shown(i, kernel) = drawn(i) && cell(i, "kernel") eq kernel && shows(i)
 points(s, kernel) = sum [k = 1:n] (shown(k, kernel) && shape(k) eq s)
 array titles[n]
 known(s) = sum [k = 1:lines] (titles[k] eq s)
 highest = 0
 most_rows = 1
 do for [i = 1:n] {
-    if (drawn(i) && is_number(number(i, "rows"))) {
+    if (drawn(i) && shows(i)) {
         highest = gbps(i) > highest ? gbps(i) : highest
         if (ceiling(i) > highest) { highest = ceiling(i) }
         if (number(i, "rows") > most_rows) { most_rows = number(i, "rows") }
@@ -21,12 +22,7 @@ do for [i = 1:n] {
 if (!exists("copy")) { copy = 0 }
 highest = copy > highest ? copy : highest
 
-# those that have rows
-with_rows = ""
-do for [p = 1:words(kernels)] {
-    if (sum [i = 1:n] shown(i, word(kernels, p))) { with_rows = with_rows . " " . word(kernels, p) }
-}
-kernels = with_rows
+eval keep
 panels = words(kernels)
 if (panels == 0) { eval refuse(3, csv . ": no kernel with rows was measured") }
 across = panels > 4 ? 3 : panels > 1 ? 2 : 1

@@ -13,14 +13,8 @@ gflops(i) = number(i, "flops") / number(i, "median_us") / 1e3
 left = 1e30
 right = 0
 low = 1e30
-# those that count operations have a block of $points each
-counted = ""
-do for [k = 1:words(kernels)] {
-    if (sum [i = 1:n] (drawn(i) && cell(i, "kernel") eq word(kernels, k) && number(i, "flops") > 0)) {
-        counted = counted . " " . word(kernels, k)
-    }
-}
-kernels = counted
+shows(i) = number(i, "flops") > 0
+eval keep # those that count operations have a block of $points each
 shown = words(kernels)
 if (shown == 0) { eval refuse(3, csv . ": no kernel counts its operations") }
 array best[shown]
@@ -32,7 +26,7 @@ if (roof == 0) { eval refuse(3, csv . ": no stream was measured, so there is no 
 do for [k = 1:words(kernels)] {
     set print $points append
     do for [i = 1:n] {
-        if (drawn(i) && cell(i, "kernel") eq word(kernels, k) && number(i, "flops") > 0) {
+        if (drawn(i) && cell(i, "kernel") eq word(kernels, k) && shows(i)) {
             print sprintf("%g\t%g", intensity(i), gflops(i))
             if (intensity(i) < left) { left = intensity(i) }
             if (intensity(i) > right) { right = intensity(i) }
@@ -74,7 +68,7 @@ symbols = "7 5 9 13 11 6 4 8 12 10 1 2 3 14"
 do for [form in forms] {
     eval draw(form, height)
     plot [left:right] roof * x with lines lw 3 lc rgb "#000000" dt 1 title roof_title, \
-         for [k = 1:words(kernels)] $points index k - 1 using 1:2 with points lt k \
+         for [k = 1:shown] $points index k - 1 using 1:2 with points lt k \
              pt int(word(symbols, (k - 1) % words(symbols) + 1)) ps 1.5 \
              title word(kernels, k) . share_of(k)
     unset output

@@ -76,6 +76,12 @@ if (kernels eq "") {
     eval refuse(3, csv . ": no " . dtype . " kernel was measured with the policy " . policy)
 }
 
+# Of these, a script may keep those with a row that it can show: it defines shows(i), then
+# "eval keep"; none may be left.
+keep = 'kept = ""; do for [p = 1:words(kernels)] {' \
+    . ' if (sum [i = 1:n] (drawn(i) && cell(i, "kernel") eq word(kernels, p) && shows(i)))' \
+    . ' { kept = kept . " " . word(kernels, p) } }; kernels = kept'
+
 policy_words = policy eq "cold,stream" ? "caches cold" : policy eq "hot,graph" \
     ? "caches hot, in a graph" : policy eq "weights_cold,graph" ? "weights cold, in a graph" : policy
 

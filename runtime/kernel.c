@@ -61,6 +61,13 @@ struct point point_default(const struct kernel *kernel) {
     return point;
 }
 
+bool problem_same_compiled(const struct kernel *kernel, const struct problem *a,
+                           const struct problem *b) {
+    for (int i = 0; i < kernel->size_count; i++)
+        if (kernel->sizes[i].compiled && a->size[i] != b->size[i]) return false;
+    return true;
+}
+
 bool problem_equal(const struct problem *a, const struct problem *b) {
     return a->dtype == b->dtype && !memcmp(a->size, b->size, sizeof a->size) &&
            !memcmp(a->real, b->real, sizeof a->real);

@@ -212,6 +212,10 @@ enum status space_sample(const struct kernel *kernel, const struct point *space,
 enum status space_default(const struct kernel *kernel, const struct problem *problem,
                           const struct device_info *device, struct point *out);
 bool problem_equal(const struct problem *a, const struct problem *b);
+/* Are the sizes that are compiled the same? Of one dtype, such problems have a point's code in
+ * common. */
+bool problem_same_compiled(const struct kernel *kernel, const struct problem *a,
+                           const struct problem *b);
 bool point_equal(const struct kernel *kernel, const struct point *a, const struct point *b);
 
 /* The nearest of `names` to `word` by edit distance, for "did you mean"; NULL if none is near. */

@@ -112,9 +112,10 @@ class Library(Side):
         self.opened.first = None
         start = time.perf_counter()
         out = self.opened.generate(ids, max_new_tokens=new, eos_token_id=[])
+        answer = _answer(out, ids, start, self.opened.first, new)
         # as `fastinfer tps` names it; the first step has settled which form it is
         self.configs = self.points + (", one kernel" if self.opened.persistent else "")
-        return _answer(out, ids, start, self.opened.first, new)
+        return answer
 
     def close(self):
         self.opened.close()
